@@ -1,0 +1,1 @@
+"""Fakes at the ports: what our code talks to, in memory."""

@@ -1,0 +1,119 @@
+"""What the servers know of the cluster: policies, namespaces, signing keys and elevations, kept in step by watches."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import structlog
+
+from webhook.adapters.elevation_cache import ElevationCache
+from webhook.adapters.kube import KubeClient, object_path, own_path
+from webhook.adapters.verifier import Verifier
+from webhook.adapters.watches import Watched
+from webhook.core.applicable import PolicyIndex
+from webhook.core.policy import Policy
+from webhook.errors import PolicyError
+
+log = structlog.get_logger("state")
+
+
+class PolicySink:
+    """Puts watched policies in force; one that turns unreadable stays in force as it last was, and is reported."""
+
+    def __init__(self, index: PolicyIndex) -> None:
+        self._index = index
+        self.problems: dict[str, PolicyError] = {}
+
+    def put(self, obj: dict[str, Any]) -> None:
+        """Take in a StepUpPolicy object."""
+        name = obj["metadata"]["name"]
+        try:
+            policy = Policy.parse({"apiVersion": "kube-stepup.io/v1alpha1", "kind": "StepUpPolicy", **obj})
+        except PolicyError as error:
+            self.problems[name] = error
+            log.exception(
+                "policy-unreadable",
+                policy=name,
+                code=error.code,
+                problem=str(error),
+                in_force=name in self._index.policies,
+            )
+            return
+        self.problems.pop(name, None)
+        self._index.put_policy(policy)
+
+    def remove(self, name: str) -> None:
+        """Take a policy out of force."""
+        self.problems.pop(name, None)
+        self._index.remove_policy(name)
+
+
+class NamespaceSink:
+    """Keeps the labels of namespaces."""
+
+    def __init__(self, index: PolicyIndex) -> None:
+        self._index = index
+
+    def put(self, obj: dict[str, Any]) -> None:
+        """Take in a Namespace object."""
+        self._index.put_namespace(obj["metadata"]["name"], obj["metadata"].get("labels") or {})
+
+    def remove(self, name: str) -> None:
+        """Forget a namespace."""
+        self._index.remove_namespace(name)
+
+
+class ClusterState:
+    """All watches of a server.
+
+    Args:
+        with_elevations: whether elevations and signing keys are watched too (admission), or policies and namespaces alone.
+    """
+
+    def __init__(self, kube: KubeClient, *, stall_seconds: int = 90, with_elevations: bool = True) -> None:
+        self.index = PolicyIndex()
+        self.elevations = ElevationCache()
+        self.verifier = Verifier()
+        self.policies = PolicySink(self.index)
+        self.vanished: dict[str, list[str]] = {}
+
+        def watched(path: str, sink: Any, *, retain: bool) -> Watched:
+            return Watched(
+                kube, path, sink, retain=retain, stall_seconds=stall_seconds, on_vanished=self._report_vanished
+            )
+
+        self._watches = {
+            "policies": watched(own_path("stepuppolicies"), self.policies, retain=True),
+            "namespaces": watched(object_path("", "v1", "namespaces"), NamespaceSink(self.index), retain=True),
+        }
+        if with_elevations:
+            self._watches["signing-keys"] = watched(own_path("signingkeys"), self.verifier, retain=True)
+            self._watches["elevations"] = watched(own_path("elevations"), self.elevations, retain=False)
+
+    @property
+    def waiting_for(self) -> list[str]:
+        """Names of what has not been listed yet; empty when everything is in."""
+        return [name for name, watch in self._watches.items() if not watch.synced]
+
+    @property
+    def silent_seconds(self) -> float:
+        """Seconds since the quietest watch last heard from the API server."""
+        return max(watch.silent_seconds for watch in self._watches.values())
+
+    async def run(self) -> None:
+        """Watch until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            for watch in self._watches.values():
+                group.create_task(watch.run())
+
+    async def wait_synced(self) -> None:
+        """Return when everything has been listed once."""
+        for watch in self._watches.values():
+            await watch.wait_synced()
+
+    def _report_vanished(self, path: str, names: list[str]) -> None:
+        kind = path.rsplit("/", 1)[-1]
+        if names and kind != "namespaces":
+            log.error("objects-vanished", kind=kind, names=names, code="vanished-without-delete", kept=True)
+        self.vanished[kind] = names

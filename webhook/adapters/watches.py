@@ -1,0 +1,174 @@
+"""One watched kind of object: list, watch, and a callback for each change, for ever.
+
+``kubernetes.informer`` runs a thread per kind, keeps every object whole and waits for ever on a watch that went silent
+without closing. This one runs on the event loop, hands objects on instead of keeping them, notices silence by the
+bookmarks that stop coming, and never lets an answer without objects pass for "there are none" (docs/adr/0003).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import msgspec
+import structlog
+
+from webhook.adapters.kube import AnswerError, KubeClient
+from webhook.errors import StoreUnavailableError
+
+HTTP_GONE = 410
+WATCH_SECONDS = 480  # the server ends the watch after this long; it then goes on from the same version
+MAX_BACKOFF_SECONDS = 15.0
+
+log = structlog.get_logger("watch")
+
+
+class _Event(msgspec.Struct):
+    type: str
+    object: dict[str, Any]
+
+
+class Sink(Protocol):
+    """Where changes go. All calls come from the event loop, in order."""
+
+    def put(self, obj: dict[str, Any]) -> None:
+        """An object was added or changed."""
+
+    def remove(self, name: str) -> None:
+        """An object was deleted."""
+
+
+class Watched:
+    """Keeps a sink in step with one cluster-scoped kind.
+
+    Args:
+        path: collection path, without a query.
+        sink: receives the changes.
+        retain: an object that is missing from a later list, with no delete seen, stays (and is reported): a new list
+            is what whoever took the API over, or emptied it, would send.
+        stall_seconds: silence after which the watch is opened again.
+        on_vanished: told the names that a list no longer has (empty when all is well again).
+    """
+
+    def __init__(
+        self,
+        kube: KubeClient,
+        path: str,
+        sink: Sink,
+        *,
+        retain: bool = False,
+        stall_seconds: int = 90,
+        on_vanished: Callable[[str, list[str]], None] | None = None,
+    ) -> None:
+        self._kube = kube
+        self._path = path
+        self._sink = sink
+        self._retain = retain
+        self._stall_seconds = stall_seconds
+        self._on_vanished = on_vanished
+        self._known: set[str] = set()
+        self._resource_version = ""
+        self._decoder = msgspec.json.Decoder(_Event)
+        self._synced = asyncio.Event()
+        self.heard_at = 0.0  # monotonic; when the API server last said anything
+
+    @property
+    def synced(self) -> bool:
+        """Whether the first list has been taken in."""
+        return self._synced.is_set()
+
+    @property
+    def silent_seconds(self) -> float:
+        """Seconds since the API server last said anything; grows while it cannot be reached."""
+        return time.monotonic() - self.heard_at
+
+    async def wait_synced(self) -> None:
+        """Return once the first list has been taken in."""
+        await self._synced.wait()
+
+    async def run(self) -> None:
+        """List and watch until cancelled; every failure is retried with a growing, jittered pause."""
+        failures = 0
+        while True:
+            try:
+                if not self._resource_version:
+                    await self._list()
+                await self._follow()
+                failures = 0
+            except StoreUnavailableError as error:
+                if isinstance(error, AnswerError) and error.status == HTTP_GONE:
+                    self._resource_version = ""
+                    failures = 0
+                    continue
+                failures += 1
+                pause = min(MAX_BACKOFF_SECONDS, 0.25 * 2 ** min(failures, 6)) * random.uniform(0.5, 1.0)
+                log.warning(
+                    "watch-interrupted",
+                    path=self._path,
+                    code=error.code,
+                    problem=error.message,
+                    retry_seconds=round(pause, 1),
+                )
+                await asyncio.sleep(pause)
+
+    async def _list(self) -> None:
+        seen: set[str] = set()
+        version = ""
+        async for page in self._kube.pages(self._path):
+            version = (page.get("metadata") or {}).get("resourceVersion") or "0"
+            for item in page.get("items") or []:
+                self._put(item)
+                seen.add(item["metadata"]["name"])
+        vanished = sorted(self._known - seen)
+        if self._retain:
+            if self._on_vanished is not None:
+                self._on_vanished(self._path, vanished)
+        else:
+            for name in vanished:
+                self._remove(name)
+        self._resource_version = version
+        self.heard_at = time.monotonic()
+        self._synced.set()
+
+    async def _follow(self) -> None:
+        async with self._kube.watch(
+            self._path,
+            resource_version=self._resource_version,
+            timeout_seconds=WATCH_SECONDS,
+            stall_seconds=self._stall_seconds,
+        ) as lines:
+            self.heard_at = time.monotonic()
+            async for line in lines:
+                self.heard_at = time.monotonic()
+                try:
+                    event = self._decoder.decode(line)
+                except msgspec.MsgspecError as error:
+                    raise StoreUnavailableError("a watch sent something that is not an event") from error
+                self._take(event)
+
+    def _take(self, event: _Event) -> None:
+        if event.type == "ERROR":
+            code = int(event.object.get("code") or 0)
+            raise AnswerError(code, str(event.object.get("reason") or "Error"), "WATCH", self._path)
+        metadata = event.object.get("metadata") or {}
+        if event.type in {"ADDED", "MODIFIED"}:
+            self._put(event.object)
+        elif event.type == "DELETED":
+            self._remove(metadata["name"])
+        self._resource_version = metadata.get("resourceVersion") or self._resource_version
+
+    def _put(self, obj: dict[str, Any]) -> None:
+        metadata = obj["metadata"]
+        self._known.add(metadata["name"])
+        try:
+            self._sink.put(obj)
+        except Exception:
+            # One object that cannot be read must not stop the others from being seen.
+            log.exception("object-unreadable", path=self._path, name=metadata["name"])
+
+    def _remove(self, name: str) -> None:
+        self._known.discard(name)
+        self._sink.remove(name)

@@ -1,0 +1,212 @@
+"""From the bytes of an AdmissionReview to the bytes of the answer. Whatever goes wrong is a denial.
+
+The decision itself is ``core/decision.py``; here it gets what it needs: assertions from the review and from the watched
+Elevations, then, before anything is refused, one live read of the target and of the person's Elevations.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import msgspec
+import structlog
+
+from webhook.adapters.audit import audit
+from webhook.adapters.cluster_state import ClusterState
+from webhook.admission import answer
+from webhook.admission.live import Live, UsedUpError
+from webhook.core.applicable import Applicable, Subject, subject_of
+from webhook.core.assertion import ANNOTATION, AssertionClaims, Expected, Problem
+from webhook.core.classify import classify
+from webhook.core.decision import Candidate, Decision, Question, ask, decide
+from webhook.core.identity import Controllers
+from webhook.core.operation import Action
+from webhook.core.policy import API_VERSION, KIND, Policy
+from webhook.core.request import AdmissionRequest, ObjectHead, ObjectMeta, decode, uid_of
+from webhook.errors import PolicyError, ReviewError, StoreUnavailableError
+
+MAX_SPEND_ROUNDS = 3
+QUIET_CODES = frozenset({"out-of-scope", "controller", "not-required"})
+NAMELESS_IN_REVIEW = frozenset({"exec", "attach", "portforward", "proxy", "eviction"})
+
+log = structlog.get_logger("admission")
+
+
+class Admission:
+    """Answers AdmissionReviews.
+
+    Args:
+        clock: seconds since the epoch.
+    """
+
+    def __init__(
+        self,
+        state: ClusterState,
+        live: Live,
+        controllers: Controllers,
+        expected: Expected,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._state = state
+        self._live = live
+        self._controllers = controllers
+        self._expected = expected
+        self._clock = clock
+
+    async def review(self, body: bytes) -> bytes:
+        """The answer to a review; never raises."""
+        try:
+            request = decode(body)
+        except ReviewError as error:
+            log.warning("review-refused", code=error.code)
+            return answer.errored(uid_of(body), 400, "BadRequest", error.message, error.code)
+        try:
+            return await self._answer(request)
+        except ReviewError as error:
+            log.warning("review-refused", code=error.code)
+            return answer.errored(request.uid, 400, "BadRequest", error.message, error.code)
+        except StoreUnavailableError as error:
+            log.exception("store-unavailable", code=error.code, problem=error.message)
+            text = "the step-up could not be checked just now; try again"
+            return answer.errored(request.uid, 503, "ServiceUnavailable", text, error.code)
+        except Exception:
+            log.exception("decision-crashed", code="internal-error")
+            return answer.errored(request.uid, 500, "InternalError", "the decision failed", "internal-error")
+
+    async def _answer(self, request: AdmissionRequest) -> bytes:
+        if request.resource.group == "kube-stepup.io" and (refusal := _check_own_object(request)):
+            return refusal
+        decision = await self._decide(request)
+        if decision.code in QUIET_CODES:
+            return answer.allowed(request.uid)
+        self._audit(request, decision)
+        if decision.allowed:
+            return answer.allowed_with(request.uid, decision)
+        return answer.denied(request, decision)
+
+    async def _decide(self, request: AdmissionRequest) -> Decision:
+        question = Question(request.user_info, classify(request), subject_of(request))
+        if question.actions:
+            await self._know_namespace(question)
+        first = ask(question, self._state.index, self._controllers)
+        if isinstance(first, Decision):
+            return first
+        meta: ObjectMeta | None = None
+        if first.unknown_labels or request.sub_resource in NAMELESS_IN_REVIEW:
+            meta = await self._live.target(question.actions[0].target, request.resource.version)
+            question = _with_target(question, meta)
+            first = ask(question, self._state.index, self._controllers)
+            if isinstance(first, Decision):
+                return first
+        return await self._prove(request, question, first, meta)
+
+    async def _prove(
+        self, request: AdmissionRequest, question: Question, applicable: Applicable, meta: ObjectMeta | None
+    ) -> Decision:
+        tokens = _annotated(request.new_head(), request.old_head()) + _annotated_meta(meta)
+        decision = self._judge(question, applicable, tokens)
+        if not decision.allowed or decision.would_deny:
+            if request.sub_resource and meta is None:
+                meta = await self._live.target(question.actions[0].target, request.resource.version)
+                tokens += _annotated_meta(meta)
+            await self._live.refresh(question.user.username)
+            decision = self._judge(question, applicable, tokens)
+        for _ in range(MAX_SPEND_ROUNDS):
+            if not decision.allowed or not decision.uses or _is_dry_run(request):
+                return decision
+            try:
+                for name, uses in decision.uses.items():
+                    await self._live.spend(name, uses)
+            except UsedUpError:
+                decision = self._judge(question, applicable, tokens)
+                continue
+            return decision
+        raise StoreUnavailableError("the step-up kept changing while it was used")
+
+    def _judge(self, question: Question, applicable: Applicable, tokens: list[str]) -> Decision:
+        now = self._clock()
+        known = self._state.elevations.of_user(question.user.username, now)
+        candidates: dict[str, Candidate] = {}
+        rejected: list[Problem] = []
+        for token in dict.fromkeys([*tokens, *(one.unverified_token for one in known)]):
+            claims = self._state.verifier.verify(token)
+            if isinstance(claims, AssertionClaims):
+                record = self._state.elevations.find(claims.jti)
+                candidates[claims.jti] = Candidate(claims, record.record if record else None)
+            else:
+                rejected.append(claims)
+        return decide(question, applicable, candidates.values(), rejected, self._expected, now)
+
+    async def _know_namespace(self, question: Question) -> None:
+        for namespace in {action.target.namespace for action in question.actions}:
+            if namespace and not self._state.index.knows_namespace(namespace):
+                labels = await self._live.namespace_labels(namespace)
+                if labels is not None:
+                    self._state.index.put_namespace(namespace, labels)
+
+    def _audit(self, request: AdmissionRequest, decision: Decision) -> None:
+        user = request.user_info
+        challenge = decision.challenge
+        claims = list({one.claims.jti: one.claims for one in decision.satisfied}.values())
+        audit(
+            "decision",
+            outcome="allowed" if decision.allowed else "denied",
+            code=decision.code,
+            user=user.username,
+            credential_id=user.credential_id,
+            operations=sorted({action.operation for action in decision.actions}),
+            targets=[_target_fields(action) for action in decision.actions],
+            policies=list(decision.applicable.policies),
+            requirement=challenge.to_dict() if challenge else None,
+            assertion_ids=[one.jti for one in claims],
+            factors=sorted({factor for one in claims for factor in one.amr}),
+            acr=sorted({one.acr for one in claims}),
+            reasons=[one.reason for one in claims if one.reason],
+            dry_run=bool(request.dry_run),
+            request_uid=request.uid,
+        )
+
+
+def _with_target(question: Question, meta: ObjectMeta | None) -> Question:
+    """The question, with what a live read told of the target; unchanged when it told nothing."""
+    if meta is None:
+        return question
+    actions = tuple(action.with_uid(meta.uid) for action in question.actions)
+    return Question(question.user, actions, Subject(labels=(meta.labels or {},)))
+
+
+def _annotated(*heads: ObjectHead | None) -> list[str]:
+    return [token for head in heads if head is not None for token in _annotated_meta(head.metadata)]
+
+
+def _annotated_meta(meta: ObjectMeta | None) -> list[str]:
+    token = (meta.annotations or {}).get(ANNOTATION, "") if meta else ""
+    return [token] if token else []
+
+
+def _is_dry_run(request: AdmissionRequest) -> bool:
+    if request.dry_run:
+        return True
+    # An Eviction carries a dry run of its own, which the request's flag does not show.
+    options = request.body().get("deleteOptions") if request.sub_resource == "eviction" else None
+    return isinstance(options, dict) and bool(options.get("dryRun"))
+
+
+def _check_own_object(request: AdmissionRequest) -> bytes | None:
+    """A StepUpPolicy that would not work is refused when it is applied."""
+    if request.resource.resource != "stepuppolicies" or request.operation not in {"CREATE", "UPDATE"}:
+        return None
+    if request.sub_resource:
+        return None
+    try:
+        Policy.parse({**request.body(), "apiVersion": API_VERSION, "kind": KIND})
+    except PolicyError as error:
+        return answer.invalid(
+            request.uid, f"kube-stepup: StepUpPolicy {request.name}: {error}", [(error.field, error.message)]
+        )
+    return None
+
+
+def _target_fields(action: Action) -> dict[str, str]:
+    return {**msgspec.structs.asdict(action.target), "operation": action.operation, "change": action.details}

@@ -1,0 +1,203 @@
+"""From a request to the effects it has: which operation classes, on which target, with which change.
+
+It reads the review alone and does not care who asks. It goes by the shape of objects, not by a list of kinds: whatever
+has ``spec.replicas`` is scaled, whatever has a pod template is deployed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import msgspec
+
+from webhook.core.operation import DELETE, DEPLOY, EXEC, RESTART, SCALE, Action, Target, digest
+from webhook.core.request import AdmissionRequest, ObjectHead
+from webhook.core.templates import PodTemplate, host_access, images, pod_template
+
+EXEC_SUBRESOURCES = frozenset({"exec", "attach", "portforward", "proxy"})
+PROXY_SCHEMES = frozenset({"http", "https", ""})
+UPDATE_OF_MAIN_RESOURCE = ""
+_JSON_NULL = b"null"
+
+
+class _Replicas(msgspec.Struct):
+    replicas: int | None = None
+
+
+_replicas_decoder = msgspec.json.Decoder(_Replicas)
+
+
+def classify(request: AdmissionRequest) -> tuple[Action, ...]:
+    """All effects of one request; empty when it has none that we know.
+
+    Raises:
+        ReviewError: an object in the review cannot be read.
+    """
+    classifier = _BY_OPERATION.get(request.operation)
+    return classifier(request) if classifier else ()
+
+
+def target_of(request: AdmissionRequest) -> Target:
+    """The object that a request is about, by its real name (also for a collection, a proxy and an eviction)."""
+    group, resource = request.resource.group, request.resource.resource
+    new, old = request.new_head(), request.old_head()
+    head = old if request.operation == "DELETE" else new or old
+    name = request.name or _object_name(head)
+    if request.sub_resource == "proxy":
+        name = _without_scheme_and_port(name)
+    elif request.operation == "CREATE" and head is not None and head.metadata.generate_name and not request.name:
+        name = head.metadata.generate_name + "*"  # the last letters are made up anew at each try
+    namespace = "" if (group, resource) == ("", "namespaces") else request.namespace
+    describes_target = head is not None and (not request.sub_resource or request.sub_resource in {"scale", "status"})
+    return Target(group, resource, namespace, name, head.metadata.uid if head and describes_target else "")
+
+
+def _delete(request: AdmissionRequest) -> tuple[Action, ...]:
+    if request.sub_resource:
+        return ()
+    target = target_of(request)
+    cascade = (target.group, target.resource) == ("", "namespaces")
+    return (Action(DELETE, target, digest(DELETE), cascade=cascade),)
+
+
+def _connect(request: AdmissionRequest) -> tuple[Action, ...]:
+    if request.sub_resource not in EXEC_SUBRESOURCES:
+        return ()
+    options = request.body()
+    command = options.get("command") or []
+    change = digest(
+        EXEC, request.sub_resource, command, options.get("container"), options.get("ports"), options.get("path")
+    )
+    details = f"{request.sub_resource} {' '.join(map(str, command))}".strip()
+    return (Action(EXEC, target_of(request), change, details=details),)
+
+
+def _create(request: AdmissionRequest) -> tuple[Action, ...]:
+    if request.sub_resource == "eviction":
+        return (Action(DELETE, target_of(request), digest(DELETE), details="eviction"),)
+    if request.sub_resource:
+        return ()
+    head = request.new_head()
+    if head is None:
+        return ()
+    target = target_of(request)
+    actions: list[Action] = []
+    template = pod_template(head)
+    if template is not None:
+        actions.append(_deploy(target, None, template))
+        if _is_pod(request) and (access := host_access(template)):
+            actions.append(Action(EXEC, target, digest(EXEC, "host", access), details=f"host access: {access}"))
+    if _replicas(head.spec) == 0 and template is not None:
+        actions.append(_scale(target, None, 0))
+    return tuple(actions)
+
+
+def _update(request: AdmissionRequest) -> tuple[Action, ...]:
+    new, old = request.new_head(), request.old_head()
+    if new is None or old is None:
+        return ()
+    handler = _BY_SUBRESOURCE.get(request.sub_resource)
+    return handler(request, new, old) if handler else ()
+
+
+def _update_object(request: AdmissionRequest, new: ObjectHead, old: ObjectHead) -> tuple[Action, ...]:
+    if bytes(new.spec) == bytes(old.spec) and bytes(new.template) == bytes(old.template):
+        return ()
+    target = target_of(request)
+    actions: list[Action] = []
+    before, after = _replicas(old.spec), _replicas(new.spec)
+    if before != after:
+        actions.append(_scale(target, before, after))
+    actions.extend(_template_change(target, pod_template(old), pod_template(new)))
+    return tuple(actions)
+
+
+def _update_scale(request: AdmissionRequest, new: ObjectHead, old: ObjectHead) -> tuple[Action, ...]:
+    # `replicas` is left out of a Scale's JSON when it is zero.
+    before, after = _replicas(old.spec) or 0, _replicas(new.spec) or 0
+    return () if before == after else (_scale(target_of(request), before, after),)
+
+
+def _update_ephemeral_containers(request: AdmissionRequest, _new: ObjectHead, _old: ObjectHead) -> tuple[Action, ...]:
+    added = _ephemeral(request.body())
+    if added == _ephemeral(request.old_body()):
+        return ()
+    names = ", ".join(str(container.get("image")) for container in added)
+    return (Action(EXEC, target_of(request), digest(EXEC, "ephemeral", added), details=f"debug container {names}"),)
+
+
+def _update_resize(request: AdmissionRequest, new: ObjectHead, old: ObjectHead) -> tuple[Action, ...]:
+    if bytes(new.spec) == bytes(old.spec):
+        return ()
+    body = request.body().get("spec") or {}
+    resources = [container.get("resources") for container in body.get("containers") or []]
+    return (Action(DEPLOY, target_of(request), digest(DEPLOY, "resize", resources), details="resources of a pod"),)
+
+
+def _template_change(target: Target, old: PodTemplate | None, new: PodTemplate | None) -> tuple[Action, ...]:
+    if new is None or old is None or new.raw == old.raw:
+        return ()
+    before, after = old.restarted_at, new.restarted_at
+    actions: list[Action] = []
+    if old.content() != new.content():
+        actions.append(_deploy(target, old, new))
+    if before != after:
+        actions.append(Action(RESTART, target, digest(RESTART, after), repeatable=False, details="rollout restart"))
+    return tuple(actions)
+
+
+def _deploy(target: Target, old: PodTemplate | None, new: PodTemplate) -> Action:
+    was, now = images(old) if old else {}, images(new)
+    changed = [
+        f"image {name}: {was.get(name, 'none')} → {image}" for name, image in now.items() if was.get(name) != image
+    ]
+    return Action(DEPLOY, target, digest(DEPLOY, new.content()), details="; ".join(changed) or "pod template")
+
+
+def _scale(target: Target, before: int | None, after: int | None) -> Action:
+    details = f"replicas {'?' if before is None else before} → {'?' if after is None else after}"
+    return Action(SCALE, target, digest(SCALE, after), replicas_from=before, replicas_to=after, details=details)
+
+
+def _replicas(spec: msgspec.Raw) -> int | None:
+    if bytes(spec) == _JSON_NULL:
+        return None
+    try:
+        return _replicas_decoder.decode(spec).replicas
+    except msgspec.ValidationError:
+        return None  # a custom resource whose spec or replicas is something else: not a scale
+
+
+def _ephemeral(pod: Mapping[str, Any]) -> list[dict[str, Any]]:
+    return (pod.get("spec") or {}).get("ephemeralContainers") or []
+
+
+def _is_pod(request: AdmissionRequest) -> bool:
+    return (request.resource.group, request.resource.resource) == ("", "pods")
+
+
+def _object_name(head: ObjectHead | None) -> str:
+    return head.metadata.name if head else ""
+
+
+def _without_scheme_and_port(name: str) -> str:
+    """``https:web:8443`` → ``web``; the forms of k8s.io/apimachinery's SplitSchemeNamePort."""
+    parts = name.split(":")
+    if len(parts) == 3 and parts[0] in PROXY_SCHEMES:
+        return parts[1]
+    return parts[0]
+
+
+_BY_OPERATION: dict[str, Callable[[AdmissionRequest], tuple[Action, ...]]] = {
+    "DELETE": _delete,
+    "CONNECT": _connect,
+    "CREATE": _create,
+    "UPDATE": _update,
+}
+_BY_SUBRESOURCE: dict[str, Callable[[AdmissionRequest, ObjectHead, ObjectHead], tuple[Action, ...]]] = {
+    UPDATE_OF_MAIN_RESOURCE: _update_object,
+    "scale": _update_scale,
+    "ephemeralcontainers": _update_ephemeral_containers,
+    "resize": _update_resize,
+}

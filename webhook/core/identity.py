@@ -1,0 +1,71 @@
+"""Who is a controller of the cluster and who is a person.
+
+A username proves nothing: a client certificate, a minted token, a legacy token Secret or impersonation can all wear a
+controller's name. So a controller is a name **and** the kind of credential that only the real one has (ROUTES rule 4).
+Whoever is not proven to be a controller is a person.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from webhook.core.request import UserInfo
+
+SERVICE_ACCOUNT_PREFIX = "system:serviceaccount:"
+CERTIFICATE_PREFIX = "X509SHA256="
+TOKEN_PREFIX = "JTI="  # noqa: S105 - the prefix of an identifier, not a secret
+SERVICE_ACCOUNT_NAME_PARTS = 2
+
+
+class Controllers:
+    """The identities that count as controllers.
+
+    Args:
+        service_accounts: ``namespace/name`` each.
+        certificate_users: exact usernames that come by client certificate.
+        nodes_by_certificate: whether ``system:node:*`` with a client certificate is a kubelet.
+    """
+
+    def __init__(
+        self, service_accounts: Iterable[str], certificate_users: Iterable[str], *, nodes_by_certificate: bool = True
+    ) -> None:
+        self._accounts = {service_account_username(account) for account in service_accounts}
+        self._certificates = set(certificate_users)
+        self._nodes = nodes_by_certificate
+
+    def includes(self, user: UserInfo) -> bool:
+        """Whether this is a controller, kubelet or the API server itself, and not a person in its name."""
+        name = user.username
+        if name in self._accounts:
+            return is_bound_service_account(user)
+        if name in self._certificates:
+            return user.credential_id.startswith(CERTIFICATE_PREFIX)
+        if self._nodes and name.startswith("system:node:"):
+            return "system:nodes" in user.groups and user.credential_id.startswith(CERTIFICATE_PREFIX)
+        return name == "system:apiserver" and "system:masters" in user.groups
+
+
+def service_account_username(namespaced_name: str) -> str:
+    """``ns/name`` → ``system:serviceaccount:ns:name``."""
+    return SERVICE_ACCOUNT_PREFIX + namespaced_name.replace("/", ":", 1)
+
+
+def service_account_of(user: UserInfo) -> str:
+    """``ns/name`` when the username is a service account's; empty otherwise."""
+    if not user.username.startswith(SERVICE_ACCOUNT_PREFIX):
+        return ""
+    parts = user.username[len(SERVICE_ACCOUNT_PREFIX) :].split(":")
+    return "/".join(parts) if len(parts) == SERVICE_ACCOUNT_NAME_PARTS else ""
+
+
+def is_bound_service_account(user: UserInfo) -> bool:
+    """Whether a service account came with a token of its own: a ``JTI=``, its namespace's group and a uid."""
+    account = service_account_of(user)
+    if not account:
+        return False
+    namespace = account.split("/", 1)[0]
+    return (
+        user.credential_id.startswith(TOKEN_PREFIX)
+        and bool(user.uid)
+        and f"system:serviceaccounts:{namespace}" in user.groups
+    )

@@ -1,0 +1,295 @@
+"""StepUpPolicy (``kube-stepup.io/v1alpha1``): parsed, checked and compiled once, then only asked.
+
+The schema of the CRD says the same; this is the same check for files, and for objects that reached us another way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+import re2  # RE2: no pattern of a policy can take for ever
+
+from webhook.core.durations import parse_seconds
+from webhook.core.identity import is_bound_service_account, service_account_of
+from webhook.core.operation import IMPLIED, OPERATIONS, Action, Target
+from webhook.core.request import UserInfo
+from webhook.core.requirement import ASSURANCES, BINDINGS, SCOPES, USES, Requirement
+from webhook.core.selectors import Labels, LabelSelector, Matcher, any_glob
+from webhook.errors import PolicyError
+
+API_VERSION = "kube-stepup.io/v1alpha1"
+KIND = "StepUpPolicy"
+ENFORCEMENTS = ("Deny", "Warn", "Audit")
+MIN_MAX_AGE_SECONDS = 10
+MAX_MAX_AGE_SECONDS = 24 * 3600
+MAX_PATTERN_LENGTH = 256
+MAX_RULES = 64
+
+
+class _Strict(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel", kw_only=True):
+    pass
+
+
+class SubjectsSpec(_Strict, frozen=True, kw_only=True):
+    """People and accounts; globs for users and groups, ``namespace/name`` globs for service accounts."""
+
+    users: tuple[str, ...] = ()
+    groups: tuple[str, ...] = ()
+    service_accounts: tuple[str, ...] = ()
+
+
+class BreakGlassSpec(_Strict, frozen=True, kw_only=True):
+    """Who passes, loudly."""
+
+    users: tuple[str, ...] = ()
+    groups: tuple[str, ...] = ()
+
+
+class MatchSpec(_Strict, frozen=True, kw_only=True):
+    """What a policy is about; every field that is set must hold."""
+
+    namespace_selector: LabelSelector | None = None
+    namespaces: tuple[str, ...] = ()
+    object_selector: LabelSelector | None = None
+    subjects: SubjectsSpec | None = None
+    exempt: SubjectsSpec = SubjectsSpec()
+    break_glass: BreakGlassSpec = BreakGlassSpec()
+
+
+class ReasonSpec(_Strict, frozen=True, kw_only=True):
+    """Whether a reason must be given, and what it must look like (RE2, matched from start to end)."""
+
+    required: bool = False
+    pattern: str = ""
+
+
+class RequireSpec(_Strict, frozen=True, kw_only=True):
+    """The proof that a rule asks for."""
+
+    assurance: str = "aal2"
+    max_age: str = "5m"
+    use: str = "Once"
+    scope: str = "Object"
+    bind: str = ""
+    reason: ReasonSpec = ReasonSpec()
+
+
+class RuleSpec(_Strict, frozen=True, kw_only=True):
+    """One rule."""
+
+    name: str
+    operations: tuple[str, ...]
+    resources: tuple[str, ...] = ("*",)
+    require: RequireSpec = RequireSpec()
+
+
+class PolicySpec(_Strict, frozen=True, kw_only=True):
+    """``spec`` of a StepUpPolicy."""
+
+    enforcement: str = "Deny"
+    match: MatchSpec = MatchSpec()
+    rules: tuple[RuleSpec, ...]
+
+
+class Subjects:
+    """A compiled set of people and accounts."""
+
+    def __init__(self, spec: SubjectsSpec | BreakGlassSpec) -> None:
+        self._users = any_glob(spec.users)
+        self._groups = any_glob(spec.groups)
+        accounts = spec.service_accounts if isinstance(spec, SubjectsSpec) else ()
+        self._accounts = any_glob(accounts)
+        self.is_empty = not (spec.users or spec.groups or accounts)
+
+    def include(self, user: UserInfo) -> bool:
+        """Whether the user is meant, going by names alone."""
+        if self.is_empty:
+            return False
+        if self._users(user.username) or any(map(self._groups, user.groups)):
+            return True
+        account = service_account_of(user)
+        return bool(account) and self._accounts(account)
+
+    def privilege(self, user: UserInfo) -> bool:
+        """Whether the user is meant **and** shown by a credential: an exemption is never given to a bare name.
+
+        Impersonation has no credential-id; a service account must come with its own bound token, not with a
+        certificate in its name.
+        """
+        if not user.credential_id or not self.include(user):
+            return False
+        return not service_account_of(user) or is_bound_service_account(user)
+
+
+class Rule:
+    """A compiled rule."""
+
+    def __init__(self, spec: RuleSpec, policy: str, field: str) -> None:
+        self.name = spec.name
+        self.operations = frozenset(spec.operations)
+        self._resources = _resource_matcher(spec.resources)
+        self.requirement = _requirement(spec, policy, field)
+
+    def applies_to(self, action: Action) -> bool:
+        """Whether the rule asks for proof of this action.
+
+        What takes everything inside with it (a Namespace) is asked whatever deleting anything inside would be.
+        """
+        if not self.covers(action.operation):
+            return False
+        return action.cascade or self._resources(action.target.group_resource)
+
+    def covers(self, operation: str) -> bool:
+        """Whether the rule is about this class, or about one that it implies."""
+        return operation in self.operations or any(one in self.operations for one in IMPLIED.get(operation, ()))
+
+
+class Policy:
+    """A compiled StepUpPolicy. Make one with :meth:`parse`."""
+
+    def __init__(self, name: str, uid: str, generation: int, spec: PolicySpec) -> None:
+        self.name = name
+        self.uid = uid
+        self.generation = generation
+        self.spec = spec
+        self.enforcement = spec.enforcement
+        match = spec.match
+        self._namespace_selector = match.namespace_selector
+        self._namespace_glob: Matcher | None = any_glob(match.namespaces) if match.namespaces else None
+        selector = match.object_selector
+        self.object_selector = None if selector is None or selector.is_empty else selector
+        self._subjects = Subjects(match.subjects) if match.subjects is not None else None
+        self.exempt = Subjects(match.exempt)
+        self.break_glass = Subjects(match.break_glass)
+        self.rules = tuple(Rule(rule, name, f"spec.rules[{n}]") for n, rule in enumerate(spec.rules))
+        self.operations = frozenset().union(*(rule.operations for rule in self.rules))
+
+    @classmethod
+    def parse(cls, obj: Mapping[str, Any]) -> Policy:
+        """Read a StepUpPolicy object.
+
+        Raises:
+            PolicyError: it cannot be used; ``field`` says where.
+        """
+        if obj.get("apiVersion") != API_VERSION or obj.get("kind") != KIND:
+            raise PolicyError(f"must be a {KIND} of {API_VERSION}", field="apiVersion, kind")
+        metadata = obj.get("metadata") or {}
+        name = metadata.get("name")
+        if not isinstance(name, str) or not name:
+            raise PolicyError("is required", field="metadata.name")
+        if not isinstance(obj.get("spec"), Mapping):
+            raise PolicyError("is required", field="spec")
+        try:
+            spec = msgspec.convert(obj["spec"], PolicySpec)
+        except msgspec.ValidationError as error:
+            text, _, path = str(error).partition(" - at `$")
+            raise PolicyError(text[:1].lower() + text[1:], field="spec" + path.rstrip("`")) from error
+        _check(spec)
+        return cls(name, str(metadata.get("uid", "")), int(metadata.get("generation") or 0), spec)
+
+    @property
+    def can_match_cluster_scoped(self) -> bool:
+        """Whether objects without a namespace (other than Namespaces) can be matched."""
+        return self._namespace_selector is None and self._namespace_glob is None
+
+    def can_match_namespace(self, name: str, labels: Labels | None) -> bool:
+        """Whether objects of this namespace are matched; labels that are unknown (None) match on doubt."""
+        if self._namespace_glob is not None and not self._namespace_glob(name):
+            return False
+        if self._namespace_selector is None or labels is None:
+            return True
+        return self._namespace_selector.matches({**labels, "kubernetes.io/metadata.name": name})
+
+    def is_about(self, user: UserInfo) -> bool:
+        """Whether the policy's subjects include the user."""
+        return self._subjects is None or self._subjects.include(user)
+
+    def rules_for(self, action: Action) -> list[Rule]:
+        """The rules that ask for proof of the action."""
+        return [rule for rule in self.rules if rule.applies_to(action)]
+
+
+def resource_of(target: Target) -> str:
+    """The form that ``resources`` globs are matched against: ``apps/deployments``, ``core/pods``."""
+    return target.group_resource
+
+
+def _resource_matcher(patterns: tuple[str, ...]) -> Matcher:
+    """``deployments`` matches in any group, ``apps/deployments`` in one, ``core/pods`` or ``/pods`` in the core group."""
+    full = [
+        "core" + one if one.startswith("/") else one if "/" in one or one == "*" else "*/" + one for one in patterns
+    ]
+    return any_glob(full)
+
+
+def _requirement(spec: RuleSpec, policy: str, field: str) -> Requirement:
+    require = spec.require
+    pattern = require.reason.pattern
+    options = re2.Options()
+    options.log_errors = False
+    try:
+        compiled = re2.compile(f"^(?:{pattern})$", options) if pattern else None
+    except re2.error as error:
+        raise PolicyError("is not an RE2 expression", field=f"{field}.require.reason.pattern") from error
+    return Requirement(
+        policy=policy,
+        rule=spec.name,
+        assurance=require.assurance,
+        max_age_seconds=parse_seconds(require.max_age),
+        use=require.use,
+        scope=require.scope,
+        bind=require.bind,
+        reason_required=require.reason.required or bool(pattern),
+        reason_pattern=pattern,
+        reason_matches=(lambda text: compiled.match(text) is not None) if compiled else None,
+    )
+
+
+def _check(spec: PolicySpec) -> None:
+    _one_of(spec.enforcement, ENFORCEMENTS, "spec.enforcement")
+    for selector, field in (
+        (spec.match.namespace_selector, "spec.match.namespaceSelector"),
+        (spec.match.object_selector, "spec.match.objectSelector"),
+    ):
+        if selector is not None:
+            selector.check(field)
+    if not 1 <= len(spec.rules) <= MAX_RULES:
+        raise PolicyError(f"must have 1 to {MAX_RULES} rules", field="spec.rules")
+    seen: set[str] = set()
+    for position, rule in enumerate(spec.rules):
+        field = f"spec.rules[{position}]"
+        if not rule.name or rule.name in seen:
+            raise PolicyError("must be set, and unique in the policy", field=f"{field}.name")
+        seen.add(rule.name)
+        _check_rule(rule, field)
+
+
+def _check_rule(rule: RuleSpec, field: str) -> None:
+    if not rule.operations:
+        raise PolicyError("must name at least one operation", field=f"{field}.operations")
+    for position, operation in enumerate(rule.operations):
+        _one_of(operation, OPERATIONS, f"{field}.operations[{position}]")
+    if not rule.resources or not all(rule.resources):
+        raise PolicyError("must name at least one resource, or be left out", field=f"{field}.resources")
+    require, where = rule.require, f"{field}.require"
+    _one_of(require.assurance, ASSURANCES, f"{where}.assurance")
+    _one_of(require.use, USES, f"{where}.use")
+    _one_of(require.scope, SCOPES, f"{where}.scope")
+    _one_of(require.bind, ("", *BINDINGS), f"{where}.bind")
+    if require.use == "Once" and require.scope != "Object":
+        raise PolicyError("Once needs scope Object: one proof, one object; take Window for more", field=f"{where}.use")
+    try:
+        seconds = parse_seconds(require.max_age)
+    except ValueError as error:
+        raise PolicyError(str(error), field=f"{where}.maxAge") from error
+    if not MIN_MAX_AGE_SECONDS <= seconds <= MAX_MAX_AGE_SECONDS:
+        raise PolicyError("must be between 10s and 24h", field=f"{where}.maxAge")
+    if len(require.reason.pattern) > MAX_PATTERN_LENGTH:
+        raise PolicyError(f"must have at most {MAX_PATTERN_LENGTH} letters", field=f"{where}.reason.pattern")
+
+
+def _one_of(value: str, allowed: tuple[str, ...], field: str) -> None:
+    if value not in allowed:
+        raise PolicyError(f"must be one of {', '.join(one for one in allowed if one)}, not {value!r}", field=field)
