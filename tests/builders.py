@@ -130,7 +130,7 @@ def policy(name: str = "production", *, require: dict[str, Any] | None = None, *
     return {
         "apiVersion": "kube-stepup.io/v1alpha1",
         "kind": "StepUpPolicy",
-        "metadata": {"name": name, "uid": f"uid-{name}", "generation": 1},
+        "metadata": {"name": name},
         "spec": body,
     }
 

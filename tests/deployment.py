@@ -57,7 +57,7 @@ class Deployment:
 
     def __enter__(self) -> Self:
         """Install everything and wait until it works. Raises ControlPlaneError, with logs, when it does not."""
-        self._watchdog = Watchdog(self.folder)
+        self._watchdog = Watchdog(None)  # the control plane removes the folder
         try:
             self._install()
             self._add("balancer", [sys.executable, "-m", "tests.balancer", str(self.balancer_port), *map(str, self.admission_ports)])
@@ -148,7 +148,7 @@ class Deployment:
 
     def settings(self, **sections: Any) -> dict[str, Any]:
         """Settings of a server, as its YAML file has them."""
-        pair = self.cluster.serving_cert()
+        pair = self.cluster.serving_cert(LOOPBACK, "localhost", f"kube-stepup-elevation.{NAMESPACE}.svc")
         base: dict[str, Any] = {
             "audience": AUDIENCE,
             "namespace": NAMESPACE,

@@ -20,9 +20,10 @@ from tests.controlplane import commands
 from tests.controlplane.commands import FILES, LOOPBACK, Credentials, Ports
 from tests.controlplane.kubeconfig import Kubeconfigs
 from tests.controlplane.pki import KeyPair
-from tests.controlplane.process import ControlPlaneError, Program, Watchdog
+from tests.controlplane.process import ControlPlaneError
 from tests.controlplane.programs import Programs
 from tests.controlplane.shell import ADMIN, DEVELOPERS, Finished, Shell
+from tests.controlplane.supervisor import Supervisor
 
 __all__ = ["ADMIN", "DEVELOPERS", "NODE", "ControlPlane", "Finished"]
 
@@ -37,7 +38,8 @@ POLL_SECONDS = 0.05
 class ControlPlane(Shell):
     """etcd, kube-apiserver, kube-controller-manager and kwok on free ports of 127.0.0.1, with the node `n1`.
 
-    Pods need `nodeName: n1` (there is no scheduler) and run at once; `kubectl exec` runs its command on this machine.
+    Pods need `nodeName: n1` (there is no scheduler) and run at once. `kubectl exec` runs its command on this machine,
+    but never tells it that its input has ended, and whatever its status was, kubectl's is 1.
     """
 
     def __init__(
@@ -58,23 +60,23 @@ class ControlPlane(Shell):
         self.credentials = Credentials(self.workdir)
         authority = self.credentials.cluster_ca
         super().__init__(programs, self.workdir, Kubeconfigs(self.workdir, self.server, authority))
-        self._running: dict[str, Program] = {}
-        self._watchdog: Watchdog | None = None
+        self._supervisor: Supervisor | None = None
         self.seconds_to_ready = 0.0
 
     def __enter__(self) -> Self:
         """Start everything. Raises ControlPlaneError, with the logs, when it does not become ready."""
         started = time.monotonic()
-        self._watchdog = Watchdog(self.workdir)
+        # A kubelet would restart these two as well; kube-apiserver and etcd are left as a test wants them.
+        environment = {"PATH": "/usr/bin:/bin", "HOME": str(self._home)}
+        self._supervisor = Supervisor(self.workdir, environment, revived=ORDER[2:])
         try:
             self.start("etcd", wait=False)
             self.start("kube-apiserver")
             self.apply((FILES / "bootstrap.yaml").read_text())
             self.start("kube-controller-manager")
             self.start("kwok")
-            self.kubectl("wait", "--for=condition=Ready", f"node/{NODE}", user=ADMIN, check=True)
-            # Made by a controller, so the controllers work.
-            self.kubectl("wait", "--for=create", "serviceaccount/default", user=ADMIN, check=True)
+            self._wait_for("kwok", "--for=condition=Ready", f"node/{NODE}")
+            self._wait_for("kube-controller-manager", "--for=create", "serviceaccount/default")
         except BaseException:
             self.close()
             raise
@@ -89,32 +91,25 @@ class ControlPlane(Shell):
 
     def close(self) -> None:
         """Stop everything at once and remove the folder: nothing in it is worth a graceful end."""
-        for name in reversed(ORDER):
-            self.kill(name)
-        if self._watchdog is not None:
-            self._watchdog.close()
-            self._watchdog = None
+        if self._supervisor is not None:
+            self._supervisor.close()
+            self._supervisor = None
         shutil.rmtree(self.workdir, ignore_errors=True)
 
     def start(self, name: str, *, wait: bool = True) -> None:
-        """Start one of ORDER with the current settings; with `wait`, until kube-apiserver is ready again."""
-        if name in self._running and self._running[name].running:
-            return
-        program = Program(name, self._command(name), self.workdir, {"PATH": "/usr/bin:/bin", "HOME": str(self._home)})
-        self._running[name] = program
-        program.start(self._guard())
-        if wait and name in ORDER[:2] and self._running.get(ORDER[1]):
-            self._wait_until("kube-apiserver", self._is_ready)
+        """Start one of ORDER with the current settings; with `wait`, until kube-apiserver is ready (again)."""
+        supervisor = self._supervised()
+        supervisor.start(name, self._command(name))
+        if wait and name in ORDER[:2] and supervisor.runs("kube-apiserver"):
+            self._wait_until_ready(supervisor)
 
     def stop(self, name: str) -> None:
         """Stop one of ORDER gracefully; nothing happens when it does not run."""
-        if name in self._running:
-            self._running[name].stop(self._guard())
+        self._supervised().stop(name)
 
     def kill(self, name: str) -> None:
         """Stop one of ORDER as a power cut would."""
-        if name in self._running:
-            self._running[name].stop(self._guard(), signal.SIGKILL)
+        self._supervised().stop(name, signal.SIGKILL)
 
     def restart(self, name: str) -> None:
         """Kill and start one of ORDER, as a graceful end waits for watches. Address and stored objects stay."""
@@ -123,11 +118,11 @@ class ControlPlane(Shell):
 
     def log(self, name: str) -> str:
         """The end of what a program has logged."""
-        return self._running[name].log_tail()
+        return self._supervised().log_tail(name)
 
     def pids(self) -> dict[str, int]:
         """The process of each program that runs."""
-        return {name: program.pid for name, program in self._running.items() if program.running}
+        return self._supervised().pids()
 
     @property
     def ca_file(self) -> Path:
@@ -168,10 +163,10 @@ class ControlPlane(Shell):
             return commands.kube_controller_manager(program, self.kubeconfig(*CONTROLLERS_USER), self.credentials)
         return commands.kwok(program, folder, self._ports, self.kubeconfig(*NODE_USER), self.credentials)
 
-    def _guard(self) -> Watchdog:
-        if self._watchdog is None:
+    def _supervised(self) -> Supervisor:
+        if self._supervisor is None:
             raise ControlPlaneError("the control plane is not running: use it in a `with` block")
-        return self._watchdog
+        return self._supervisor
 
     def _is_ready(self) -> bool:
         pair = self.client_certificate(ADMIN)
@@ -186,12 +181,18 @@ class ControlPlane(Shell):
         except (urllib.error.URLError, OSError):
             return False
 
-    def _wait_until(self, name: str, condition: Callable[[], bool]) -> None:
+    def _wait_until_ready(self, supervisor: Supervisor) -> None:
         deadline = time.monotonic() + READY_SECONDS
-        while not condition():
-            ended = [program.name for program in self._running.values() if not program.running]
+        while not self._is_ready():
+            ended = [name for name in ORDER[:2] if not supervisor.runs(name)]
             if ended or time.monotonic() > deadline:
-                state = f"{', '.join(ended)} ended" if ended else f"{name} was not ready within {READY_SECONDS:.0f} s"
-                logs = "\n".join(self._running[log].log_tail() for log in dict.fromkeys([*ended, name]))
-                raise ControlPlaneError(f"{state}\n{logs}")
+                state = f"{' and '.join(ended)} ended" if ended else f"not ready within {READY_SECONDS:.0f} s"
+                logs = "\n".join(supervisor.log_tail(name) for name in ended or ["kube-apiserver"])
+                raise ControlPlaneError(f"kube-apiserver cannot be reached: {state}\n{logs}")
             time.sleep(POLL_SECONDS)
+
+    def _wait_for(self, doer: str, *condition: str) -> None:
+        """Wait with `kubectl wait` for what one of the programs does."""
+        finished = self.kubectl("wait", *condition, user=ADMIN)
+        if finished.returncode != 0:
+            raise ControlPlaneError(f"{doer} does not do its part: {finished.stderr}\n{self.log(doer)}")

@@ -17,8 +17,8 @@ from typing import TypedDict
 
 from tests.controlplane.cluster import ControlPlane
 from tests.controlplane.process import ControlPlaneError
-from tests.controlplane.progress import elapsed
 from tests.controlplane.programs import Programs
+from tests.controlplane.progress import elapsed
 from tests.controlplane.shell import ADMIN
 
 REPOSITORY = Path(__file__).parents[2]
@@ -136,7 +136,7 @@ def _start_keeper(folder: Path) -> None:
         _wait(lambda: running(folder) is not None or not _keeper_lives(folder))
         return
     with (folder / "keeper.log").open("wb") as log:
-        keeper = subprocess.Popen(  # noqa: S603
+        keeper = subprocess.Popen(
             [sys.executable, "-m", "tests.controlplane", "keep"],
             cwd=REPOSITORY,
             stdin=subprocess.DEVNULL,

@@ -80,9 +80,7 @@ class Authority:
 def signing_key_pair(folder: Path, name: str) -> KeyPair:
     """A bare key pair, for the tokens of service accounts: `certificate_file` holds the public key."""
     key = ec.generate_private_key(ec.SECP256R1())
-    public = key.public_key().public_bytes(
-        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
-    )
+    public = key.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
     pair = KeyPair(folder / f"{name}.pub", folder / f"{name}.key")
     write_private(pair.certificate_file, public)
     write_private(pair.key_file, private_key_pem(key))

@@ -28,7 +28,7 @@ class Watchdog:
     def __init__(self, folder: Path | None) -> None:
         """`folder` is removed when we die without having called `close`."""
         command = [sys.executable, "-I", watchdog.__file__, *([str(folder)] if folder else [])]
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True)  # noqa: S603
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True)
 
     def add(self, pid: int) -> None:
         """From now on the process group `pid` dies with us."""
@@ -68,6 +68,11 @@ class Program:
         return self._process is not None and self._process.poll() is None
 
     @property
+    def crashed(self) -> bool:
+        """Whether it has ended without having been stopped."""
+        return self._process is not None and not self.running
+
+    @property
     def pid(self) -> int:
         """Raises ControlPlaneError when it does not run."""
         if self._process is None or not self.running:
@@ -78,8 +83,10 @@ class Program:
         """Start it; nothing happens when it runs already. Its output is appended to `log`."""
         if self.running:
             return
+        if self._process is not None:
+            guard.remove(self._process.pid)
         with self.log.open("ab") as log:
-            self._process = subprocess.Popen(  # noqa: S603
+            self._process = subprocess.Popen(
                 self.command,
                 cwd=self._folder,
                 env=self._environment,

@@ -23,7 +23,7 @@ from tests.controlplane.sources import (
     Group,
     ProgramsError,
     Run,
-    Unreachable,
+    UnreachableError,
     build,
     download,
     open_url,
@@ -117,7 +117,7 @@ class Programs:
         if group.released:
             try:
                 download(group, folder, self._fetch, self._modules)
-            except Unreachable as reason:
+            except UnreachableError as reason:
                 say(f"{group.name}: no release download ({reason}), so it is built")
             else:
                 say(f"{group.name}: downloaded, checksums match")

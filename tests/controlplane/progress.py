@@ -13,7 +13,7 @@ TICK_SECONDS = 10.0  # often enough to see that it lives, seldom enough for a CI
 
 def say(message: str) -> None:
     """Write one line to stderr at once."""
-    print(f"[programs] {message}", file=sys.stderr, flush=True)  # noqa: T201 - this is the command's own output
+    print(f"[programs] {message}", file=sys.stderr, flush=True)
 
 
 def elapsed(seconds: float) -> str:

@@ -63,9 +63,12 @@ class Shell:
         """For a member of system:masters, whom RBAC never refuses."""
         return self.kubeconfig(ADMIN)
 
-    def environment(self, user: str = "alice", groups: Sequence[str] | None = None) -> dict[str, str]:
+    def environment(
+        self, user: str = "alice", groups: Sequence[str] | None = None, *, with_helm: bool = False
+    ) -> dict[str, str]:
         """All that a user's commands need: nothing of the caller's cluster, proxies or home is in it."""
-        folders = dict.fromkeys(str(path.parent) for path in self.programs.control_plane().values())
+        programs = [*self.programs.control_plane().values(), *([self.programs.path("helm")] if with_helm else [])]
+        folders = dict.fromkeys(str(path.parent) for path in programs)
         return {
             "PATH": os.pathsep.join([*folders, os.environ.get("PATH", os.defpath)]),
             "HOME": str(self._home),
@@ -90,7 +93,7 @@ class Shell:
         """
         shown = " ".join([Path(command[0]).name, *command[1:]])
         try:
-            result = subprocess.run(  # noqa: S603
+            result = subprocess.run(
                 command,
                 env=self.environment(user, groups) | dict(extra_environment or {}),
                 input=stdin or "",
@@ -116,9 +119,7 @@ class Shell:
     ) -> Finished:
         """Run the real kubectl as somebody; see `run`."""
         command = [str(self.programs.path("kubectl")), *arguments]
-        return self.run(
-            command, user=user, groups=groups, stdin=stdin, check=check, timeout_seconds=timeout_seconds
-        )
+        return self.run(command, user=user, groups=groups, stdin=stdin, check=check, timeout_seconds=timeout_seconds)
 
     def helm(
         self, *arguments: str, user: str = "alice", groups: Sequence[str] | None = None, check: bool = False

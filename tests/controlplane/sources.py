@@ -30,7 +30,7 @@ class ProgramsError(Exception):
     """A program can be had from nowhere; the message says what to do about it."""
 
 
-class Unreachable(Exception):
+class UnreachableError(Exception):
     """A download could not even start, which is no fault: the next source is tried."""
 
 
@@ -48,7 +48,7 @@ class Fetch(Protocol):
     """The port through which downloads come."""
 
     def __call__(self, url: str) -> Stream:
-        """Open `url`. Raises Unreachable when that takes longer than CONNECT_SECONDS or is refused."""
+        """Open `url`. Raises UnreachableError when that takes longer than CONNECT_SECONDS or is refused."""
 
 
 class Run(Protocol):
@@ -113,22 +113,22 @@ def open_url(url: str) -> Stream:
     try:
         result = answer.get(timeout=CONNECT_SECONDS)
     except queue.Empty:
-        raise Unreachable(f"no answer within {CONNECT_SECONDS:.0f} s") from None
+        raise UnreachableError(f"no answer within {CONNECT_SECONDS:.0f} s") from None
     if isinstance(result, Exception):
-        raise Unreachable(str(result)) from result
+        raise UnreachableError(str(result)) from result
     return result
 
 
 def download(group: Group, folder: Path, fetch: Fetch, modules: Path) -> None:
     """Put the group's programs into `folder` from the release downloads.
 
-    Raises Unreachable when the host cannot be reached, and ProgramsError when what it sent does not have the checksum
+    Raises UnreachableError when the host cannot be reached, and ProgramsError when what it sent does not have the checksum
     that it publishes.
     """
     release = version(group, modules)
     architecture = MACHINES.get(platform.machine().lower())
     if architecture is None or platform.system() != "Linux":
-        raise Unreachable(f"no control plane is released for {platform.system()} on {platform.machine()}")
+        raise UnreachableError(f"no control plane is released for {platform.system()} on {platform.machine()}")
     for program in group.programs:
         url = f"{RELEASES}/{release}/bin/linux/{architecture}/{program}"
         with closing(fetch(f"{url}.sha256")) as published:
@@ -156,7 +156,7 @@ def _save(url: str, target: Path, fetch: Fetch) -> str:
                 file.write(chunk)
                 received += len(chunk)
         except OSError as error:
-            raise Unreachable(f"{url} broke off after {received} bytes: {error}") from error
+            raise UnreachableError(f"{url} broke off after {received} bytes: {error}") from error
     return digest.hexdigest()
 
 
@@ -188,7 +188,7 @@ def run_build(command: list[str], folder: Path, environment: Mapping[str, str]) 
             "Go is needed to build the control plane and is not on the PATH. Install Go 1.26 or later, or set "
             "KUBEBUILDER_ASSETS to a folder with kube-apiserver, kube-controller-manager, kubectl, etcd and kwok."
         )
-    process = subprocess.Popen([tool, *command[1:]], cwd=folder, env=dict(environment), stdin=subprocess.DEVNULL)  # noqa: S603
+    process = subprocess.Popen([tool, *command[1:]], cwd=folder, env=dict(environment), stdin=subprocess.DEVNULL)
     try:
         code = process.wait()
     except BaseException:
@@ -197,5 +197,3 @@ def run_build(command: list[str], folder: Path, environment: Mapping[str, str]) 
         raise
     if code != 0:
         raise ProgramsError(f"`{' '.join(command)}` in {folder} ended with status {code}; its output is above")
-
-

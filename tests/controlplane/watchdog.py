@@ -15,7 +15,7 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
-GRACE_SECONDS = 5.0  # etcd and kube-apiserver need about one to stop
+GRACE_SECONDS = 1.0  # enough to remove sockets and the like; nothing here is worth a graceful end
 POLL_SECONDS = 0.05
 
 

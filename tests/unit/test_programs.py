@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.controlplane.programs import MODULES, Programs
-from tests.controlplane.sources import GROUPS, ProgramsError, Stream, Unreachable, run_build, version
+from tests.controlplane.sources import GROUPS, Group, ProgramsError, Stream, UnreachableError, run_build, version
 
 RELEASED_PROGRAMS = GROUPS["kubernetes"].programs
 BUILT_NAMES = {"etcd": ["server"], "kubernetes": list(RELEASED_PROGRAMS), "kwok": ["kwok"], "helm": ["helm"]}
@@ -51,7 +51,7 @@ class Releases:
     def __call__(self, url: str) -> Stream:
         self.asked.append(url)
         if self.content is None:
-            raise Unreachable("no network")
+            raise UnreachableError("no network")
         return io.BytesIO(self.content[url.rpartition("/")[2]])
 
 
@@ -299,12 +299,12 @@ def test_an_unknown_program_is_an_error(environ: dict[str, str], compiler: Compi
 
 
 @pytest.mark.parametrize("group", GROUPS.values(), ids=lambda group: group.name)
-def test_each_go_mod_pins_the_version_that_the_programs_report(group) -> None:
+def test_each_go_mod_pins_the_version_that_the_programs_report(group: Group) -> None:
     assert version(group, MODULES).startswith("v")
 
 
 def test_a_go_mod_without_the_module_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "kwok").mkdir()
     (tmp_path / "kwok" / "go.mod").write_text("module x\n")
-    with pytest.raises(ProgramsError, match="requires no version of sigs.k8s.io/kwok"):
+    with pytest.raises(ProgramsError, match=r"requires no version of sigs\.k8s\.io/kwok"):
         version(GROUPS["kwok"], tmp_path)

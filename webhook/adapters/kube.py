@@ -50,10 +50,12 @@ class AnswerError(StoreUnavailableError):
     Args:
         status: HTTP status.
         reason: ``reason`` of the metav1.Status, such as ``Forbidden``.
+        text: its ``message``, for the log alone.
     """
 
-    def __init__(self, status: int, reason: str, method: str, path: str) -> None:
-        super().__init__(f"the Kubernetes API answered {status} {reason} to {method} {path.split('?', 1)[0]}")
+    def __init__(self, status: int, reason: str, method: str, path: str, text: str = "") -> None:
+        answer = f"{status} {reason}{f' ({text})' if text else ''}"
+        super().__init__(f"the Kubernetes API answered {answer} to {method} {path.split('?', 1)[0]}")
         self.status = status
         self.reason = reason
 
@@ -245,12 +247,12 @@ async def _lines(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
 
 
 async def _refusal(response: aiohttp.ClientResponse, method: str, path: str) -> StoreUnavailableError:
-    reason = response.reason or ""
+    reason, text = response.reason or "", ""
     try:
         status = msgspec.json.decode(await response.read())
-        reason = str(status.get("reason") or reason)
+        reason, text = str(status.get("reason") or reason), str(status.get("message") or "")[:500]
     except (aiohttp.ClientError, TimeoutError, msgspec.MsgspecError, AttributeError):
         pass  # a proxy answered, not the API server: the HTTP status is all there is
     if response.status == HTTP_CONFLICT:
         return ConflictError(f"somebody else changed {path.split('?', 1)[0]} first")
-    return AnswerError(response.status, reason, method, path)
+    return AnswerError(response.status, reason, method, path, text)

@@ -39,10 +39,10 @@ class AuthorizationDetail(msgspec.Struct, frozen=True, omit_defaults=True, kw_on
 
     type: str
     operation: str
+    scope: str
     group: str = ""
     resource: str = ""
     namespace: str = ""
-    scope: str = "Object"
     objects: tuple[DetailObject, ...] = ()
 
 

@@ -1,0 +1,98 @@
+# `make` lists the targets. All it needs is python3.11, Go and make.
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+LOCKS := requirements/runtime.txt requirements/dev.txt
+CHART := charts/kube-stepup
+# The audience of every assertion, so it has to be another one in each cluster
+CLUSTER_NAME ?= my-cluster
+CHART_VALUES = --set clusterName=$(CLUSTER_NAME) --set namespace.create=true
+HELM = "$$($(BIN)/python -m tests.controlplane helm)"
+COMPILE = $(BIN)/uv pip compile pyproject.toml --no-config --quiet --universal --python-version 3.11 \
+	--generate-hashes --no-header $(if $(UPGRADE),--upgrade)
+
+MAKEFLAGS += --no-print-directory
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  \033[1m%-14s\033[0m %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+# -- the house
+
+.PHONY: venv
+venv: $(VENV)/.installed ## make .venv from the lock files (only when they have changed)
+
+$(VENV)/.locked: $(LOCKS)
+	$(PYTHON) -m venv --clear $(VENV)
+	$(BIN)/python -m pip install --quiet --require-hashes -r requirements/dev.txt
+	touch $@
+
+# The project itself, whose scripts pyproject.toml names
+$(VENV)/.installed: $(VENV)/.locked pyproject.toml
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	touch $@
+
+.PHONY: lock
+lock: $(VENV)/.locked ## write the lock files anew; UPGRADE=1 takes the newest versions
+	$(COMPILE) --output-file requirements/runtime.txt
+	$(COMPILE) --extra dev --constraint requirements/runtime.txt --output-file requirements/dev.txt
+
+.PHONY: clean
+clean: ## remove .venv and what the tools remember
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis .coverage* *.egg-info
+
+# -- is it good?
+
+.PHONY: lint
+lint: venv ## check format, style, types, layers and the chart
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	@if [ -d $(CHART) ]; then set -x; $(HELM) lint --strict $(CHART) $(CHART_VALUES); fi
+
+.PHONY: fmt
+fmt: venv ## format, and fix what ruff can fix
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+.PHONY: test
+test: programs ## run all tests, with branch coverage
+	$(BIN)/pytest --cov --cov-report=term
+
+.PHONY: unit
+unit: venv ## run the tests that need no control plane
+	$(BIN)/pytest tests/unit tests/contract
+
+.PHONY: cluster-test
+cluster-test: programs ## run the tests against a real kube-apiserver
+	$(BIN)/pytest -m cluster
+
+# -- a control plane of our own
+
+.PHONY: programs
+programs: venv ## have kube-apiserver, etcd, kubectl and the rest (15 minutes the first time, if they must be built)
+	@$(BIN)/python -m tests.controlplane programs
+
+.PHONY: cluster
+cluster: venv ## start a control plane and leave it running: eval "$(make -s cluster)"
+	@$(BIN)/python -m tests.controlplane up
+
+.PHONY: cluster-down
+cluster-down: venv ## stop it
+	@$(BIN)/python -m tests.controlplane down
+
+.PHONY: demo
+demo: venv ## see it work, from refusal to step-up; KEEP=1 leaves it running
+	$(BIN)/python -m tests.demo
+
+# -- what is rendered
+
+.PHONY: manifests
+manifests: venv ## render the chart into manifests/kube-stepup.yaml, for CLUSTER_NAME=…
+	mkdir -p manifests
+	$(HELM) template kube-stepup $(CHART) --namespace kube-stepup $(CHART_VALUES) > manifests/kube-stepup.yaml

@@ -1,0 +1,84 @@
+"""One deployment for all cluster tests that need no other, and a pair of namespaces for each test."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pytest
+import yaml
+
+from tests.builders import policy
+from tests.controlplane import ControlPlane
+from tests.controlplane.cluster import ADMIN
+from tests.deployment import Deployment
+from tests.people import Person
+
+
+@pytest.fixture(scope="session")
+def deployment(control_plane: ControlPlane) -> Iterator[Deployment]:
+    """kube-stepup, installed, with the policy `production` on namespaces that have env=prod."""
+    with Deployment(control_plane) as running:
+        match = {
+            "namespaceSelector": {"matchLabels": {"env": "prod"}},
+            "exempt": {"users": ["robot"], "serviceAccounts": ["argocd/controller"]},
+        }
+        running.apply_policy(policy(match=match))
+        yield running
+
+
+@dataclass(frozen=True)
+class Site:
+    """A guarded namespace and one that is not, each with a Deployment `web` of two running pods."""
+
+    deployment: Deployment
+    prod: str
+    staging: str
+
+    def get(self, *arguments: str, namespace: str = "") -> str:
+        """`kubectl get` as the administrator; what it prints."""
+        where = namespace or self.prod
+        return self.deployment.cluster.kubectl("get", *arguments, "-n", where, user=ADMIN).stdout.strip()
+
+    def pod(self, namespace: str = "") -> str:
+        """Name of a running pod of `web`."""
+        return self.get("pods", "-l", "app=web", "-o", "jsonpath={.items[0].metadata.name}", namespace=namespace)
+
+
+def workload(namespace: str, name: str = "web", *, replicas: int = 2, image: str = "nginx:1", kind: str = "Deployment") -> str:
+    """YAML of a workload whose pods run on the fake node."""
+    spec = {
+        "replicas": replicas,
+        "selector": {"matchLabels": {"app": name}},
+        "template": {
+            "metadata": {"labels": {"app": name}},
+            "spec": {"nodeName": "n1", "terminationGracePeriodSeconds": 0, "containers": [{"name": "c", "image": image}]},
+        },
+    }
+    body = {"apiVersion": "apps/v1", "kind": kind, "metadata": {"name": name, "namespace": namespace}, "spec": spec}
+    return str(yaml.safe_dump(body))
+
+
+@pytest.fixture
+def site(deployment: Deployment) -> Iterator[Site]:
+    """Made anew for each test, and taken away afterwards without waiting."""
+    cluster = deployment.cluster
+    suffix = secrets.token_hex(3)
+    found = Site(deployment, f"prod-{suffix}", f"staging-{suffix}")
+    labels = {found.prod: {"env": "prod"}, found.staging: {"env": "staging"}}
+    for name, label in labels.items():
+        namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": label}}
+        cluster.apply(yaml.safe_dump(namespace) + "---\n" + workload(name), user="robot")
+    for name in labels:
+        arguments = ("rollout", "status", "deploy/web", "-n", name, "--timeout=30s")
+        cluster.kubectl(*arguments, user=ADMIN, check=True)
+    yield found
+    for name in labels:
+        cluster.kubectl("delete", "namespace", name, "--wait=false", "--ignore-not-found", user="robot")
+
+
+@pytest.fixture
+def alice(deployment: Deployment) -> Person:
+    """Somebody with an enrolled authenticator; another person in each test."""
+    return Person(deployment).enrol()

@@ -1,0 +1,240 @@
+"""The elevation server's application: routes of the aggregated API, health, and what runs beside them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.responses import Response
+
+from webhook.adapters.authenticator_store import AuthenticatorStore
+from webhook.adapters.background import Background
+from webhook.adapters.cluster_state import ClusterState
+from webhook.adapters.elevation_store import ElevationStore
+from webhook.adapters.envelope import Envelope
+from webhook.adapters.kube import KubeClient
+from webhook.adapters.signing_keys import SigningKeys
+from webhook.elevation import discovery
+from webhook.elevation.bodies import (
+    Answer,
+    ConfirmationCode,
+    Username,
+    WantedAuthenticator,
+    WantedElevation,
+    spec_of,
+)
+from webhook.elevation.enrolment import Enrolment
+from webhook.elevation.factors import available
+from webhook.elevation.factors.totp import Totp
+from webhook.elevation.front_proxy import FrontProxy
+from webhook.elevation.http import ASGIApp, Gate, body_of, json_response, on_error, requester
+from webhook.elevation.minting import Mint
+from webhook.elevation.requests import ElevationRequests
+from webhook.elevation.resources import GROUP_VERSION
+from webhook.elevation.status import success
+from webhook.elevation.tables import ACCEPTS_TABLE, now, table
+from webhook.errors import RequestError, StepUpError
+from webhook.settings import Settings
+
+BASE = discovery.BASE_PATH
+
+
+class Services:
+    """Everything that the routes need, wired together."""
+
+    def __init__(self, settings: Settings, kube: KubeClient, envelope: Envelope, front_proxy: FrontProxy) -> None:
+        options = settings.elevation
+        self.kube = kube
+        self.front_proxy = front_proxy
+        self.state = ClusterState(kube, with_elevations=False)
+        self.keys = SigningKeys(
+            kube,
+            envelope,
+            namespace=settings.namespace,
+            secret=options.signing_keys_secret,
+            algorithm=options.signing_algorithm,
+            propagation_seconds=options.signing_key_propagation_seconds,
+            rotation_seconds=options.signing_key_rotation_seconds,
+            max_lifetime_seconds=settings.assertion_max_lifetime_seconds,
+        )
+        people = AuthenticatorStore(kube, settings.namespace)
+        mint = Mint(
+            self.keys,
+            issuer=settings.issuer,
+            audience=settings.audience,
+            max_lifetime_seconds=settings.assertion_max_lifetime_seconds,
+        )
+        self.requests = ElevationRequests(
+            ElevationStore(kube),
+            people,
+            available(settings, envelope),
+            mint,
+            self.state.index,
+            options,
+            session_extra_key=settings.session_extra_key,
+        )
+        self.enrolment = Enrolment(people, Totp(options.totp, envelope), options)
+
+    def waiting_for(self) -> list[str]:
+        """What is missing before a person can be served; empty when nothing is."""
+        waiting = list(self.state.waiting_for)
+        waiting += [] if self.keys.ready else ["a signing key"]
+        return waiting + ([] if self.front_proxy.ready else ["the request-header CA"])
+
+    async def run(self) -> None:
+        """Everything that goes on beside the requests, until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self.state.run())
+            group.create_task(self.keys.run())
+            group.create_task(self.front_proxy.run())
+
+
+def create_app(services: Services) -> ASGIApp:
+    """The whole application."""
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        async with services.kube, Background(services.run()):
+            yield
+
+    app = FastAPI(title="kube-stepup elevation", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
+    for kind in (StepUpError, Exception):
+        app.add_exception_handler(kind, on_error)
+    _add_documents(app, services)
+    _add_elevation_requests(app, services.requests)
+    _add_authenticators(app, services.enrolment)
+    _add_operations(app, services)
+    return Gate(app, services.front_proxy)
+
+
+def _add_documents(app: FastAPI, services: Services) -> None:
+    documents = {
+        "/apis": discovery.API_GROUP_LIST,
+        f"/apis/{GROUP_VERSION.split('/', maxsplit=1)[0]}": discovery.API_GROUP,
+        BASE: discovery.API_RESOURCE_LIST,
+        "/openapi/v2": discovery.openapi_v2(),
+        "/openapi/v3": discovery.openapi_v3_index(),
+        f"/openapi/v3{BASE}": discovery.openapi_v3(),
+    }
+    for path, document in documents.items():
+        app.add_api_route(path, _constant(document), methods=["GET"])
+
+    @app.get("/livez")
+    async def livez() -> Response:
+        return json_response({"status": "ok"})
+
+    @app.get("/readyz")
+    async def readyz() -> Response:
+        waiting = services.waiting_for()
+        status = "waiting" if waiting else "ok"
+        return json_response({"status": status, "waitingFor": waiting}, 503 if waiting else 200)
+
+
+def _add_elevation_requests(app: FastAPI, service: ElevationRequests) -> None:
+    path = f"{BASE}/elevationrequests"
+
+    @app.post(path)
+    async def create(request: Request) -> Response:
+        wanted = spec_of(await body_of(request), "ElevationRequest", WantedElevation)
+        return json_response(await service.create(requester(request), wanted), 201)
+
+    @app.get(path)
+    async def list_own(request: Request) -> Response:
+        return _list(request, "ElevationRequest", await service.all_own(requester(request)))
+
+    @app.get(path + "/{name}")
+    async def get_own(request: Request, name: str) -> Response:
+        return _one(request, await service.get(requester(request), name))
+
+    @app.delete(path + "/{name}")
+    async def revoke_own(request: Request, name: str) -> Response:
+        await service.revoke_own(requester(request), name)
+        return json_response(success(name, "elevationrequests"))
+
+    @app.post(path + "/{name}/answer")
+    async def answer(request: Request, name: str) -> Response:
+        given = spec_of(await body_of(request), "ChallengeAnswer", Answer)
+        return json_response(await service.answer(requester(request), name, given), 201)
+
+    @app.post(path + "/{name}/revoke")
+    async def revoke_any(request: Request, name: str) -> Response:
+        return json_response(await service.revoke_any(requester(request), name), 201)
+
+
+def _add_authenticators(app: FastAPI, service: Enrolment) -> None:
+    path = f"{BASE}/authenticators"
+
+    @app.post(path)
+    async def begin(request: Request) -> Response:
+        wanted = spec_of(await body_of(request), "Authenticator", WantedAuthenticator)
+        return json_response(await service.begin(requester(request), wanted), 201)
+
+    @app.get(path)
+    async def list_own(request: Request) -> Response:
+        return _list(request, "Authenticator", await service.all_own(requester(request)))
+
+    @app.get(path + "/{name}")
+    async def get_own(request: Request, name: str) -> Response:
+        return _one(request, await service.get(requester(request), name))
+
+    @app.delete(path + "/{name}")
+    async def remove(request: Request, name: str) -> Response:
+        await service.remove(requester(request), name)
+        return json_response(success(name, "authenticators"))
+
+    @app.post(path + "/{name}/confirm")
+    async def confirm(request: Request, name: str) -> Response:
+        given = spec_of(await body_of(request), "AuthenticatorConfirmation", ConfirmationCode)
+        return json_response(await service.confirm(requester(request), name, given), 201)
+
+
+def _add_operations(app: FastAPI, services: Services) -> None:
+    """What operators do to other people's authenticators; RBAC on these resources says who may."""
+    service = services.enrolment
+
+    @app.post(f"{BASE}/enrollmenttickets")
+    async def issue_ticket(request: Request) -> Response:
+        wanted = spec_of(await body_of(request), "EnrollmentTicket", Username)
+        return json_response(await service.issue_ticket(requester(request), wanted), 201)
+
+    @app.post(f"{BASE}/authenticatorunlocks")
+    async def unlock(request: Request) -> Response:
+        wanted = spec_of(await body_of(request), "AuthenticatorUnlock", Username)
+        return json_response(await service.unlock(requester(request), wanted), 201)
+
+    @app.post(f"{BASE}/authenticatorresets")
+    async def reset(request: Request) -> Response:
+        wanted = spec_of(await body_of(request), "AuthenticatorReset", Username)
+        return json_response(await service.reset(requester(request), wanted), 201)
+
+    @app.api_route("/{path:path}", methods=["GET", "POST", "PUT", "PATCH", "DELETE"])
+    async def nothing_here(path: str) -> Response:
+        raise RequestError(f"there is nothing at /{path}", code="not-found", status=404, reason="NotFound")
+
+
+def _list(request: Request, kind: str, objects: list[dict[str, Any]]) -> Response:
+    wanted = request.query_params.get("fieldSelector", "")
+    if wanted.startswith("metadata.name="):
+        objects = [one for one in objects if one["metadata"]["name"] == wanted.partition("=")[2]]
+    if ACCEPTS_TABLE in request.headers.get("accept", ""):
+        return json_response(table(kind, objects, now()))
+    found = {"apiVersion": GROUP_VERSION, "kind": f"{kind}List", "metadata": {"resourceVersion": "0"}, "items": objects}
+    return json_response(found)
+
+
+def _one(request: Request, obj: dict[str, Any]) -> Response:
+    if ACCEPTS_TABLE in request.headers.get("accept", ""):
+        return json_response(table(obj["kind"], [obj], now()))
+    return json_response(obj)
+
+
+def _constant(document: dict[str, Any]) -> Any:
+    response = json_response(document)
+
+    async def show() -> Response:
+        return response
+
+    return show

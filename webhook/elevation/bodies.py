@@ -1,0 +1,159 @@
+"""What people send to the aggregated API, checked field by field. Everything here is unverified until it has been read."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Final, TypeVar
+
+import msgspec
+
+from webhook.core.assertion import DETAIL_TYPE, AuthorizationDetail
+from webhook.core.operation import OPERATIONS
+from webhook.core.requirement import SCOPES
+from webhook.errors import RequestError
+
+MAX_OBJECTS: Final = 50
+MAX_REASON_LETTERS: Final = 1024
+DNS_NAME: Final = re.compile(r"^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$")
+RESOURCE: Final = re.compile(r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$")
+DIGEST: Final = re.compile(r"^[0-9a-f]{16,64}$")
+PRINTABLE_NAME: Final = re.compile(r"^[^\x00-\x1f\x7f/]{1,253}$")
+
+
+class _Strict(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
+    pass
+
+
+class WantedObject(_Strict, frozen=True):
+    """One object by name."""
+
+    name: str
+    uid: str = ""
+    digest: str = ""
+
+
+class WantedDetail(_Strict, frozen=True):
+    """One operation that somebody wants to be good for."""
+
+    operation: str
+    group: str = ""
+    resource: str = ""
+    namespace: str = ""
+    scope: str = "Object"
+    objects: tuple[WantedObject, ...] = ()
+
+    def checked(self, field: str) -> None:
+        """Refuse what cannot be meant.
+
+        Raises:
+            RequestError: ``invalid``, naming the field.
+        """
+        _expect(self.operation in OPERATIONS, f"{field}.operation", f"must be one of {', '.join(OPERATIONS)}")
+        _expect(self.scope in SCOPES, f"{field}.scope", f"must be one of {', '.join(SCOPES)}")
+        _expect(
+            not self.group or DNS_NAME.match(self.group), f"{field}.group", "must be an API group, or empty for core"
+        )
+        _expect(
+            not self.namespace or DNS_NAME.match(self.namespace), f"{field}.namespace", "must be a namespace, or empty"
+        )
+        if self.scope == "Namespace":
+            _expect(bool(self.namespace), f"{field}.namespace", "is required with scope Namespace")
+            _expect(not self.resource and not self.group, f"{field}.resource", "must be empty with scope Namespace")
+        else:
+            _expect(RESOURCE.match(self.resource), f"{field}.resource", "must be a plural resource name")
+        if self.scope == "Object":
+            _expect(1 <= len(self.objects) <= MAX_OBJECTS, f"{field}.objects", f"must name 1 to {MAX_OBJECTS} objects")
+        else:
+            _expect(not self.objects, f"{field}.objects", f"must be empty with scope {self.scope}")
+        for position, one in enumerate(self.objects):
+            where = f"{field}.objects[{position}]"
+            _expect(PRINTABLE_NAME.match(one.name), f"{where}.name", "must be the name of an object")
+            _expect(len(one.uid) <= 64, f"{where}.uid", "must be a uid")
+            _expect(
+                not one.digest or DIGEST.match(one.digest), f"{where}.digest", "must be 16 to 64 hexadecimal digits"
+            )
+
+
+class WantedElevation(_Strict, frozen=True):
+    """``spec`` of an ElevationRequest."""
+
+    details: tuple[WantedDetail, ...]
+    reason: str = ""
+
+    def checked(self) -> None:
+        """Refuse what cannot be meant.
+
+        Raises:
+            RequestError: ``invalid``, naming the field.
+        """
+        _expect(1 <= len(self.details) <= MAX_OBJECTS, "spec.details", f"must have 1 to {MAX_OBJECTS} entries")
+        for position, one in enumerate(self.details):
+            one.checked(f"spec.details[{position}]")
+        total = sum(len(one.objects) for one in self.details)
+        _expect(total <= MAX_OBJECTS, "spec.details", f"name {total} objects; {MAX_OBJECTS} at most")
+        _expect(
+            len(self.reason) <= MAX_REASON_LETTERS, "spec.reason", f"must have at most {MAX_REASON_LETTERS} letters"
+        )
+        printable = all(letter.isprintable() for letter in self.reason)
+        _expect(printable, "spec.reason", "must be one line of printable letters")
+
+    def authorization_details(self) -> list[AuthorizationDetail]:
+        """The details in the form that policies and assertions use."""
+        plain = [{**msgspec.to_builtins(one), "type": DETAIL_TYPE} for one in self.details]
+        return msgspec.convert(plain, list[AuthorizationDetail])
+
+
+class Answer(_Strict, frozen=True):
+    """``spec`` of a ChallengeAnswer."""
+
+    code: str
+    factor: str = "totp"
+
+
+class WantedAuthenticator(_Strict, frozen=True):
+    """``spec`` of an Authenticator."""
+
+    type: str = "totp"
+    name: str = ""
+    ticket: str = ""
+
+
+class ConfirmationCode(_Strict, frozen=True):
+    """``spec`` of an AuthenticatorConfirmation."""
+
+    code: str
+
+
+class Username(_Strict, frozen=True):
+    """``spec`` of what operators do to somebody's authenticators."""
+
+    username: str
+    ttl_seconds: int = 3600
+
+
+Body = TypeVar("Body")
+
+
+def spec_of(body: Any, kind: str, form: type[Body]) -> Body:
+    """The ``spec`` of a posted object.
+
+    Raises:
+        RequestError: ``invalid``, naming the field.
+    """
+    if not isinstance(body, dict) or body.get("kind") not in {None, kind}:
+        raise invalid("kind", f"must be {kind}")
+    try:
+        return msgspec.convert(body.get("spec") or {}, form)
+    except msgspec.ValidationError as error:
+        text, _, path = str(error).partition(" - at `$")
+        raise invalid("spec" + path.rstrip("`"), text[:1].lower() + text[1:]) from error
+
+
+def invalid(field: str, text: str) -> RequestError:
+    """A refusal of a field."""
+    return RequestError(text, code="invalid", field=field, status=422, reason="Invalid")
+
+
+def _expect(holds: object, field: str, text: str) -> None:
+    if not holds:
+        raise invalid(field, text)

@@ -1,0 +1,98 @@
+"""The gate in front of every route: body size, identity headers only from the front proxy, errors as Status objects."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any, Final
+
+import msgspec
+import structlog
+from fastapi import Request
+from fastapi.responses import Response
+
+from webhook.adapters.kube import JSONObject
+from webhook.elevation.front_proxy import FrontProxy
+from webhook.elevation.identity import Requester, has_identity_headers, requester_of, unauthenticated
+from webhook.elevation.status import failure
+from webhook.errors import RequestError, StepUpError, StoreUnavailableError
+
+MAX_BODY_BYTES: Final = 1024 * 1024
+PEER: Final = "stepup.peer_certificate"
+
+log = structlog.get_logger("elevation")
+Scope = MutableMapping[str, Any]
+ASGIApp = Callable[[Scope, Any, Any], Awaitable[None]]
+
+
+class Gate:
+    """ASGI middleware: whoever claims an identity must be the front proxy, on every path."""
+
+    def __init__(self, app: ASGIApp, front_proxy: FrontProxy) -> None:
+        self._app = app
+        self._front_proxy = front_proxy
+
+    async def __call__(self, scope: Scope, receive: Any, send: Any) -> None:
+        """One ASGI connection."""
+        if scope["type"] == "http":
+            trusted = self._front_proxy.believes(scope.get(PEER))
+            scope.setdefault("state", {})["front_proxy"] = trusted
+            if not trusted and has_identity_headers(scope["headers"]):
+                log.warning("identity-headers-refused", code="not-the-front-proxy")
+                answer = json_response(failure(unauthenticated("identity headers are for the API server alone")), 401)
+                await answer(scope, receive, send)
+                return
+        await self._app(scope, receive, send)
+
+
+def requester(request: Request) -> Requester:
+    """Who asks.
+
+    Raises:
+        RequestError: ``unauthenticated``: the request did not come through the API server.
+    """
+    if not request.state.front_proxy:
+        raise unauthenticated("ask through the API server: kubectl get elevationrequests")
+    return requester_of(request.headers.raw)
+
+
+async def body_of(request: Request) -> Any:
+    """The JSON that was posted.
+
+    Raises:
+        RequestError: too large, or no JSON.
+    """
+    chunks, size = [], 0
+    async for chunk in request.stream():
+        size += len(chunk)
+        if size > MAX_BODY_BYTES:
+            raise RequestError(
+                "the body is larger than 1 MiB", code="too-large", status=413, reason="RequestEntityTooLarge"
+            )
+        chunks.append(chunk)
+    try:
+        return msgspec.json.decode(b"".join(chunks))
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise RequestError("the body is not JSON", code="malformed") from error
+
+
+def json_response(content: JSONObject, status_code: int = 200) -> Response:
+    """A JSON answer that no cache keeps."""
+    headers = {"Cache-Control": "no-store"}
+    if status_code == 429 and (seconds := (content.get("details") or {}).get("retryAfterSeconds")):
+        headers["Retry-After"] = str(seconds)
+    return Response(msgspec.json.encode(content), status_code, headers, "application/json")
+
+
+async def on_error(_: Request, error: Exception) -> Response:
+    """Every error as a Status; what the person cannot act on is told to the log only."""
+    if isinstance(error, RequestError):
+        return json_response(failure(error), error.status)
+    if isinstance(error, StoreUnavailableError):
+        log.error("store-unavailable", code=error.code, problem=error.message)
+        text = "the step-up could not be recorded just now; try again"
+        shown = RequestError(text, code=error.code, status=503, reason="ServiceUnavailable", retry_after_seconds=1)
+        return json_response(failure(shown), 503)
+    log.error("request-crashed", code="internal-error", exc_info=error)
+    code = error.code if isinstance(error, StepUpError) else "internal-error"
+    shown = RequestError("the request failed", code=code, status=500, reason="InternalError")
+    return json_response(failure(shown), 500)

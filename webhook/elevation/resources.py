@@ -1,0 +1,181 @@
+"""The resources of the aggregated API in one table: discovery, OpenAPI and routing are made from it."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import msgspec
+
+GROUP: Final = "elevation.kube-stepup.io"
+VERSION: Final = "v1alpha1"
+GROUP_VERSION: Final = f"{GROUP}/{VERSION}"
+JSON = dict[str, Any]
+
+
+class Resource(msgspec.Struct, frozen=True, kw_only=True):
+    """One resource or subresource.
+
+    Args:
+        name: as in paths and RBAC, ``elevationrequests/answer`` for a subresource.
+        spec, status: JSON schemas of the two halves of the object.
+    """
+
+    name: str
+    kind: str
+    description: str
+    verbs: tuple[str, ...]
+    spec: JSON
+    status: JSON
+    short_names: tuple[str, ...] = ()
+    singular: str = ""
+
+
+def _text(description: str, **more: Any) -> JSON:
+    return {"type": "string", "description": description, **more}
+
+
+def _object(description: str, **properties: JSON) -> JSON:
+    return {"type": "object", "description": description, "properties": properties}
+
+
+def _array(description: str, items: JSON) -> JSON:
+    return {"type": "array", "description": description, "items": items}
+
+
+_TARGET = _object(
+    "One object.",
+    name=_text("Name of the object."),
+    uid=_text("Its uid; the proof is then good for that very object."),
+    digest=_text("Digest of the change; the proof is then good for that very change."),
+)
+_DETAIL = _object(
+    "One operation on named objects, on a kind in a namespace, or on a namespace (RFC 9396).",
+    operation=_text("delete, deploy, exec, restart or scale."),
+    group=_text("API group; empty for core."),
+    resource=_text("Plural resource name."),
+    namespace=_text("Namespace; empty for cluster-scoped objects."),
+    scope=_text("Object, Resource or Namespace.", default="Object"),
+    objects=_array("The objects, with scope Object.", _TARGET),
+)
+_ACCEPTED = {"type": "boolean", "description": "Whether the code was right."}
+_CODE = _text("Stable code of the problem, such as wrong-code or too-many-attempts.")
+_SECONDS = {"type": "integer", "format": "int32", "description": "Seconds to wait before the next try."}
+_USERNAME = _text("Name that the cluster knows the person by.")
+
+RESOURCES: Final = (
+    Resource(
+        name="elevationrequests",
+        kind="ElevationRequest",
+        singular="elevationrequest",
+        short_names=("elev",),
+        verbs=("create", "delete", "get", "list"),
+        description="A step-up that you ask for, and what became of it. You see your own only; deleting one revokes it.",
+        spec=_object(
+            "What you want to do, and why.",
+            details=_array("The operations.", _DETAIL),
+            reason=_text("Why; some policies demand a certain form."),
+        ),
+        status=_object(
+            "What is asked of you, and what came of it.",
+            phase=_text("Pending, Granted, Used, Expired, Revoked or NotRequired."),
+            challenge=_object(
+                "What policies ask for, in RFC 9470's terms (acr_values, max_age), and the factors that do."
+            ),
+            factor=_text("Factor that was used."),
+            acr=_text("Assurance reached (NIST SP 800-63B)."),
+            expiresAt=_text("When it ends.", format="date-time"),
+            uses={"type": "integer", "format": "int32", "description": "How often a Once proof was used."},
+        ),
+    ),
+    Resource(
+        name="elevationrequests/answer",
+        kind="ChallengeAnswer",
+        verbs=("create",),
+        description="Your answer to the challenge of an ElevationRequest.",
+        spec=_object("The proof.", factor=_text("totp or recovery-code.", default="totp"), code=_text("The code.")),
+        status=_object(
+            "Whether it did, and the assertion, this once.",
+            accepted=_ACCEPTED,
+            code=_CODE,
+            message=_text("What is wrong, and the way out."),
+            retryAfterSeconds=_SECONDS,
+            elevation=_text("Name of the Elevation, and the assertion's jti."),
+            assertion=_text("The signed assertion (JWT)."),
+            expiresAt=_text("When it ends.", format="date-time"),
+        ),
+    ),
+    Resource(
+        name="elevationrequests/revoke",
+        kind="ElevationRevocation",
+        verbs=("create",),
+        description="Revokes anybody's elevation; for operators.",
+        spec=_object("Nothing is needed."),
+        status=_object("What became of it.", phase=_text("Revoked.")),
+    ),
+    Resource(
+        name="authenticators",
+        kind="Authenticator",
+        singular="authenticator",
+        verbs=("create", "delete", "get", "list"),
+        description="Your authenticators. Creating one starts its enrolment; its secret is shown that once.",
+        spec=_object(
+            "What to bind.",
+            type=_text("totp.", default="totp"),
+            name=_text("What you call it."),
+            ticket=_text("One-time ticket from an operator."),
+        ),
+        status=_object(
+            "Where the enrolment stands.",
+            phase=_text("Pending or Confirmed."),
+            provisioningURI=_text("otpauth:// URI for your app."),
+            secret=_text("The same as text (base32)."),
+            recoveryCodesLeft={"type": "integer", "format": "int32", "description": "Recovery codes not used yet."},
+        ),
+    ),
+    Resource(
+        name="authenticators/confirm",
+        kind="AuthenticatorConfirmation",
+        verbs=("create",),
+        description="The first code of a new authenticator, which ends its enrolment.",
+        spec=_object("The proof.", code=_text("The first code.")),
+        status=_object(
+            "Whether it did.",
+            accepted=_ACCEPTED,
+            code=_CODE,
+            message=_text("What is wrong, and the way out."),
+            retryAfterSeconds=_SECONDS,
+            recoveryCodes=_array("Ten one-time codes, shown this once.", {"type": "string"}),
+        ),
+    ),
+    Resource(
+        name="enrollmenttickets",
+        kind="EnrollmentTicket",
+        singular="enrollmentticket",
+        verbs=("create",),
+        description="A one-time ticket with which a person binds their first authenticator; for operators.",
+        spec=_object(
+            "For whom.",
+            username=_USERNAME,
+            ttlSeconds={"type": "integer", "format": "int32", "default": 3600, "description": "60 to 86400 seconds."},
+        ),
+        status=_object("The ticket, shown this once.", ticket=_text("The ticket."), expiresAt=_text("Its end.")),
+    ),
+    Resource(
+        name="authenticatorunlocks",
+        kind="AuthenticatorUnlock",
+        singular="authenticatorunlock",
+        verbs=("create",),
+        description="Forgets a person's wrong codes, so that they need not wait; for operators.",
+        spec=_object("Whose.", username=_USERNAME),
+        status=_object("What was done.", cleared={"type": "boolean", "description": "Whether there were any."}),
+    ),
+    Resource(
+        name="authenticatorresets",
+        kind="AuthenticatorReset",
+        singular="authenticatorreset",
+        verbs=("create",),
+        description="Removes all authenticators of a person who lost them; for operators.",
+        spec=_object("Whose.", username=_USERNAME),
+        status=_object("What was done.", removed={"type": "boolean", "description": "Whether there were any."}),
+    ),
+)

@@ -1,0 +1,90 @@
+"""Starts the elevation server: settings in, uvicorn over TLS with optional client certificates out."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from typing import Any, Final
+
+import structlog
+import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from webhook.adapters.audit import configure
+from webhook.adapters.envelope import Envelope, load_or_create
+from webhook.adapters.kube import KubeClient
+from webhook.adapters.serving import reload_certificate, require_files, serve
+from webhook.elevation.app import Services, create_app
+from webhook.elevation.front_proxy import FrontProxy, require_form
+from webhook.elevation.http import PEER
+from webhook.errors import ConfigurationError, StoreUnavailableError
+from webhook.settings import Settings
+
+KEEP_ALIVE_SECONDS: Final = 120  # the API server keeps idle connections for 90 s
+GRACEFUL_SECONDS: Final = 5
+RETRY_SECONDS: Final = 1.0
+
+log = structlog.get_logger("elevation")
+
+
+class PeerCertificateProtocol(HttpToolsProtocol):
+    """uvicorn verifies a client certificate's chain but tells nobody whose it is: this one tells the application."""
+
+    _peer_certificate: bytes | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Note the certificate that the TLS handshake has verified."""
+        super().connection_made(transport)  # type: ignore[arg-type]
+        tls: Any = transport.get_extra_info("ssl_object")
+        self._peer_certificate = tls.getpeercert(binary_form=True) if tls is not None else None
+
+    def on_message_begin(self) -> None:
+        """Hand it to each request of the connection."""
+        super().on_message_begin()
+        scope: Any = self.scope
+        scope[PEER] = self._peer_certificate
+
+
+async def run(settings: Settings) -> None:
+    """Serve until SIGTERM.
+
+    Raises:
+        ConfigurationError: a file is missing or the Kubernetes API is not configured.
+    """
+    configure(settings.log_level)
+    require_files(settings.tls_cert_file, settings.tls_key_file)
+    require_form(settings.elevation.request_header.config_map)
+    kube = await KubeClient.connect(settings.kubeconfig)
+    front_proxy = FrontProxy(kube, settings.elevation.request_header)
+    services = Services(settings, kube, await _envelope(settings, kube), front_proxy)
+    config = uvicorn.Config(
+        create_app(services),
+        host=settings.bind_address,
+        port=settings.elevation.port,
+        http=PeerCertificateProtocol,
+        ws="none",
+        ssl_certfile=settings.tls_cert_file,
+        ssl_keyfile=settings.tls_key_file,
+        ssl_cert_reqs=ssl.CERT_OPTIONAL,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=GRACEFUL_SECONDS,
+        access_log=False,
+        log_config=None,
+        server_header=False,
+        date_header=False,
+        proxy_headers=False,
+    )
+    config.load()
+    if config.ssl is None:
+        raise ConfigurationError("no TLS", field="tlsCertFile")
+    front_proxy.context = config.ssl
+    await serve(config, reload_certificate(config.ssl, settings.tls_cert_file, settings.tls_key_file))
+
+
+async def _envelope(settings: Settings, kube: KubeClient) -> Envelope:
+    while True:
+        try:
+            return await load_or_create(kube, settings.namespace, settings.elevation.encryption_key_secret)
+        except StoreUnavailableError as error:
+            log.warning("waiting-for-kubernetes", code=error.code, problem=error.message)
+            await asyncio.sleep(RETRY_SECONDS)
