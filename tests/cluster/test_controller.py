@@ -198,7 +198,10 @@ def test_a_change_of_the_configuration_by_hand_is_put_back(installed: Installed)
     eventually(lambda: installed.entries() == before, installed)
 
 
-@pytest.mark.parametrize("arguments", [(), ("--set", "webhook.narrowDelaySeconds=31"), ("--force-conflicts",)])
+@pytest.mark.parametrize(
+    "arguments",
+    [(), ("--set", "webhook.narrowDelaySeconds=31"), ("--force-conflicts",), ("--server-side=false",)],
+)
 def test_an_upgrade_never_takes_an_entry_away(installed: Installed, arguments: tuple[str, ...]) -> None:
     before = installed.get(*CONFIGURATION)
     installed.helm("upgrade", *arguments)
@@ -206,6 +209,16 @@ def test_an_upgrade_never_takes_an_entry_away(installed: Installed, arguments: t
     assert after["metadata"]["generation"] == before["metadata"]["generation"]
     assert after["webhooks"] == before["webhooks"]
     assert installed.get(*API_SERVICE)["spec"]["caBundle"]
+
+
+def test_applying_the_manifests_by_hand_takes_no_entry_away(installed: Installed) -> None:
+    before = installed.get(*CONFIGURATION)
+    arguments = ("template", "kube-stepup", str(CHART), "-n", NAMESPACE, "--set", "clusterName=test")
+    manifests = installed.plane.helm(*arguments, user=ADMIN, check=True).stdout
+    installed.plane.kubectl("apply", "-f", "-", user=ADMIN, stdin=manifests, check=True)
+    after = installed.get(*CONFIGURATION)
+    assert after["webhooks"] == before["webhooks"]
+    assert after["metadata"]["generation"] == before["metadata"]["generation"]
 
 
 def test_a_configuration_that_was_deleted_by_hand_comes_back_and_helm_still_knows_it(installed: Installed) -> None:

@@ -1,0 +1,240 @@
+"""`kubectl elevate`: fresh proof for one operation, in one command and six digits.
+
+kubectl elevate -- kubectl delete deploy/web -n prod       run it; step up if it is refused; run it again
+kubectl elevate delete deploy/web -n prod                  step up beforehand
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated, Final
+
+import typer
+
+from webhook.cli import flags
+from webhook.cli.exits import INTERRUPTED, OK, TABLE, USAGE, ElevateError
+from webhook.cli.kubectl import Kubectl
+from webhook.cli.targets import OPERATIONS, operations_of
+
+CARRIERS: Final = ("auto", "record", "annotation")
+HELP: Final = f"""Fresh proof for what a policy guards: one command, six digits.
+
+kubectl elevate -- kubectl delete deploy/web -n prod
+
+kubectl elevate delete deploy/web -n prod --reason OPS-7
+
+kubectl's own flags (--context, --kubeconfig, --as, -n …) are passed on to it. {TABLE}"""
+
+Targets = Annotated[list[str] | None, typer.Argument(metavar="TARGET...", help="deploy/web, or deploy web db")]
+Reason = Annotated[str, typer.Option("--reason", "-r", help="Why; recorded, and demanded by some policies.")]
+Change = Annotated[str, typer.Option("--change", help="Digest of the change, as the refusal names it.")]
+Scope = Annotated[str, typer.Option("--scope", help="object, resource (a kind in a namespace) or namespace.")]
+Selector = Annotated[str, typer.Option("--selector", "-l", help="Objects by label.")]
+Files = Annotated[list[str] | None, typer.Option("--filename", "-f", help="Objects of a manifest.")]
+Carrier = Annotated[str, typer.Option("--carrier", help="auto, record or annotation: where the assertion is put.")]
+Output = Annotated[str, typer.Option("--output", "-o", help="json for one machine-readable object.")]
+
+app = typer.Typer(help=HELP, no_args_is_help=True, add_completion=False, rich_markup_mode=None)
+
+
+class _Run:
+    """What kubectl's flags of this run say; set before a command begins."""
+
+    flags: tuple[str, ...] = ()
+    namespace: str = ""
+    command: tuple[str, ...] = ()
+
+
+def _kubectl() -> Kubectl:
+    return Kubectl(_Run.flags)
+
+
+def _is_json(output: str) -> bool:
+    if output not in {"", "json"}:
+        raise ElevateError("-o: must be json", USAGE)
+    return output == "json"
+
+
+def _elevate(  # one set of options for all five operations
+    operations: str,
+    targets: list[str] | None,
+    reason: str,
+    change: str,
+    scope: str,
+    selector: str,
+    files: list[str] | None,
+    carrier: str,
+    output: str,
+) -> None:
+    from webhook.cli.elevation import annotate, can_be_annotated, say, step_up
+    from webhook.cli.targets import PLACEHOLDER, SCOPES, Wanted, details_of
+
+    if scope not in SCOPES or carrier not in CARRIERS:
+        wrong, allowed = ("--scope", SCOPES) if scope not in SCOPES else ("--carrier", CARRIERS)
+        raise ElevateError(f"{wrong}: must be one of {', '.join(allowed)}", USAGE)
+    as_json = _is_json(output)
+    wanted = Wanted(
+        operations=operations_of(operations),
+        targets=tuple(targets or ()),
+        namespace=_Run.namespace,
+        changes=tuple(change.split(",")) if change else (),
+        scope=scope,
+        selector=selector,
+        files=tuple(files or ()),
+    )
+    kubectl = _kubectl()
+    details = details_of(wanted, kubectl)
+    result = step_up(kubectl, details, "" if reason == PLACEHOLDER else reason)
+    if result.assertion and can_be_annotated(details, carrier):
+        import dataclasses
+
+        result = dataclasses.replace(result, annotated=annotate(kubectl, details, result.assertion))
+    if as_json:
+        print(result.to_json())
+    elif not result.assertion:
+        say("no policy asks for a step-up here; just do it")
+    else:
+        say(f"stepped up until {result.expires_at} to {wanted.described()}")
+
+
+def _add(operation: str) -> None:
+    @app.command(operation, help=f"Step up to {operation}.")
+    def step(
+        targets: Targets = None,
+        reason: Reason = "",
+        change: Change = "",
+        scope: Scope = "object",
+        selector: Selector = "",
+        filename: Files = None,
+        carrier: Carrier = "auto",
+        output: Output = "",
+    ) -> None:
+        operations = typer_operations or operation
+        _elevate(operations, targets, reason, change, scope, selector, filename, carrier, output)
+
+
+typer_operations = ""
+for _operation in OPERATIONS:
+    _add(_operation)
+
+
+@app.command("run", hidden=True)
+def run_command(reason: Reason = "", carrier: Carrier = "auto") -> None:
+    """Run a command, stepping up when it is refused (`kubectl elevate -- COMMAND`)."""
+    from webhook.cli import wrapper
+
+    if not _Run.command:
+        raise ElevateError("what is to be run? kubectl elevate -- COMMAND", USAGE)
+    own = [*_Run.flags, *([f"--namespace={_Run.namespace}"] if _Run.namespace else [])]
+    raise typer.Exit(wrapper.run(_Run.command, reason=reason, carrier=carrier, own_flags=own))
+
+
+@app.command()
+def enroll(
+    ticket: Annotated[str, typer.Option(help="The one-time ticket that an operator gave you.")] = "",
+    output: Output = "",
+) -> None:
+    """Bind your authenticator app: a QR code, one code, ten recovery codes."""
+    from webhook.cli.enrol import enrol
+
+    enrol(_kubectl(), ticket, as_json=_is_json(output))
+
+
+@app.command()
+def status(output: Output = "") -> None:
+    """Are you enrolled, and which elevations are in force?"""
+    from webhook.cli import records
+
+    records.status(_kubectl(), as_json=_is_json(output))
+
+
+@app.command("list")
+def list_all(output: Output = "") -> None:
+    """Your elevations on record."""
+    from webhook.cli import records
+
+    records.show_all(_kubectl(), as_json=_is_json(output))
+
+
+@app.command()
+def revoke(
+    names: Annotated[list[str] | None, typer.Argument(metavar="NAME...")] = None,
+    everything: Annotated[bool, typer.Option("--all", help="All that are in force.")] = False,
+) -> None:
+    """Revoke elevations of yours before they expire."""
+    from webhook.cli import records
+
+    records.revoke(_kubectl(), names or [], everything=everything)
+
+
+@app.command()
+def completion(shell: Annotated[str, typer.Argument(help="bash, zsh, fish or powershell")]) -> None:
+    """Print a completion script; kubectl's own completion uses the same through `kubectl_complete-elevate`."""
+    from typer._completion_shared import get_completion_script
+
+    if shell not in {"bash", "zsh", "fish", "powershell"}:
+        raise ElevateError("must be bash, zsh, fish or powershell", USAGE)
+    print(get_completion_script(prog_name="kubectl-elevate", complete_var="_KUBECTL_ELEVATE_COMPLETE", shell=shell))
+
+
+@app.command()
+def version() -> None:
+    """Print the version."""
+    from webhook import __version__
+
+    print(__version__)
+
+
+def main() -> None:
+    """Entry point."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: list[str]) -> int:
+    """Run with arguments; the exit code (see ``exits``)."""
+    try:
+        return _run(arguments)
+    except ElevateError as error:
+        sys.stderr.write(f"kube-stepup: {error.message}\n")
+        return error.exit_code
+    except KeyboardInterrupt:
+        return INTERRUPTED
+
+
+def _run(arguments: list[str]) -> int:
+    global typer_operations  # noqa: PLW0603 - `scale,deploy` is two commands at once, which typer has no word for
+    if "--version" in arguments[:1]:
+        arguments = ["version"]
+    words = arguments
+    command: tuple[str, ...] = ()
+    if "--" in arguments:
+        at = arguments.index("--")
+        words, command = arguments[:at], tuple(arguments[at + 1 :])
+    taken = flags.split(words)
+    _Run.flags, _Run.namespace, _Run.command = taken.flags, taken.namespace, command
+    rest = list(taken.rest)
+    typer_operations = ""
+    if command:
+        rest = ["run", *rest]
+    elif rest and "," in rest[0] and operations_of(rest[0]):
+        typer_operations = rest[0]
+        rest[0] = rest[0].split(",")[0]
+    try:
+        result = app(rest, prog_name="kubectl elevate", standalone_mode=False)
+    except typer.Exit as end:
+        return int(end.exit_code)
+    except typer.Abort:
+        return INTERRUPTED
+    except ElevateError:
+        raise
+    except Exception as error:
+        shown = getattr(error, "show", None)  # usage errors know how to show themselves
+        if shown is None:
+            raise
+        shown()
+        return USAGE
+    return result if isinstance(result, int) else OK
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,118 @@
+"""One step-up: ask for it, answer the challenge, put the assertion where the operation can carry it."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from webhook.cli import prompt
+from webhook.cli.exits import REFUSED, WRONG_CODE, ElevateError
+from webhook.cli.kubectl import Kubectl
+
+ANNOTATION: Final = "kube-stepup.io/assertion"
+TRIES: Final = 3
+LONGEST_WAIT_SECONDS: Final = 10
+TOTP_LETTERS: Final = 8
+
+
+@dataclass(frozen=True)
+class SteppedUp:
+    """What came of it; ``assertion`` is empty when no policy asks for a step-up."""
+
+    name: str = ""
+    expires_at: str = ""
+    assertion: str = field(default="", repr=False)
+    challenge: dict[str, Any] = field(default_factory=dict)
+    annotated: bool = False
+
+    def to_json(self) -> str:
+        """The machine-readable form (`-o json`)."""
+        found = {
+            "required": bool(self.assertion),
+            "elevation": self.name,
+            "expiresAt": self.expires_at,
+            "challenge": self.challenge,
+            "assertion": self.assertion,
+            "annotated": self.annotated,
+        }
+        return json.dumps(found, indent=2)
+
+
+def say(text: str) -> None:
+    """Tell the person; standard output is for results alone."""
+    sys.stderr.write(f"kube-stepup: {text}\n")
+    sys.stderr.flush()
+
+
+def step_up(kubectl: Kubectl, details: list[dict[str, Any]], reason: str) -> SteppedUp:
+    """Ask for an elevation and answer its challenge.
+
+    Raises:
+        ElevateError: refused, wrong codes, not reachable, or the person gave up.
+    """
+    request = _request(kubectl, details, reason)
+    status = request["status"]
+    if status["phase"] == "NotRequired":
+        return SteppedUp()
+    name = request["metadata"]["name"]
+    answer = _answer(kubectl, name)
+    return SteppedUp(name, answer["expiresAt"], answer["assertion"], status["challenge"])
+
+
+def annotate(kubectl: Kubectl, details: list[dict[str, Any]], assertion: str) -> bool:
+    """Put the assertion on its one target; whether the person may. The record carries it all the same.
+
+    It goes by standard input: what is on a command line, everybody on the machine can read.
+    """
+    (detail,) = details
+    (target,) = detail["objects"]
+    kind = f"{detail['resource']}.{detail['group']}" if detail["group"] else detail["resource"]
+    where = ["-n", detail["namespace"]] if detail.get("namespace") else []
+    patch = json.dumps({"metadata": {"annotations": {ANNOTATION: assertion}}})
+    arguments = ["patch", kind, target["name"], *where, "--type=merge", "--patch-file=/dev/stdin"]
+    return kubectl.run(*arguments, stdin=patch).returncode == 0
+
+
+def can_be_annotated(details: list[dict[str, Any]], carrier: str) -> bool:
+    """Whether an annotation is wanted: on one existing object, by default only where it is about to be deleted."""
+    if carrier == "record" or len(details) != 1 or len(details[0].get("objects") or []) != 1:
+        return False
+    return carrier == "annotation" or (
+        details[0]["operation"] == "delete" and bool(details[0]["objects"][0].get("uid"))
+    )
+
+
+def _request(kubectl: Kubectl, details: list[dict[str, Any]], reason: str) -> dict[str, Any]:
+    spec = {"details": details, "reason": reason}
+    for _ in range(TRIES):
+        try:
+            return kubectl.create("elevationrequests", "ElevationRequest", spec)
+        except ElevateError as error:
+            if "spec.reason" not in error.message or not prompt.has_terminal():
+                raise
+            say(error.message.removeprefix("spec.reason: ").removesuffix(" (--reason)"))
+            spec["reason"] = prompt.ask_line("Reason")
+    raise ElevateError("the reason does not do", REFUSED, "reason-mismatch")
+
+
+def _answer(kubectl: Kubectl, name: str) -> dict[str, Any]:
+    message, code = "", ""
+    for attempt in range(TRIES):
+        given = prompt.ask_code()
+        factor = "totp" if len(given.replace(" ", "")) <= TOTP_LETTERS else "recovery-code"
+        spec = {"factor": factor, "code": given}
+        status = kubectl.create(f"elevationrequests/{name}/answer", "ChallengeAnswer", spec)["status"]
+        if status["accepted"]:
+            answer: dict[str, Any] = status
+            return answer
+        message, code = status.get("message", "refused"), status.get("code", "")
+        wait = int(status.get("retryAfterSeconds") or 0)
+        if wait > LONGEST_WAIT_SECONDS or prompt.is_automatic():
+            break
+        if attempt + 1 < TRIES:
+            say(message)
+        time.sleep(wait)
+    raise ElevateError(message, WRONG_CODE, code)

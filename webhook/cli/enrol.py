@@ -1,0 +1,62 @@
+"""`kubectl elevate enroll`: bind an authenticator app, and show ten recovery codes once."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any, Final
+
+from webhook.cli import prompt
+from webhook.cli.elevation import say
+from webhook.cli.exits import WRONG_CODE, ElevateError
+from webhook.cli.kubectl import Kubectl
+
+TRIES: Final = 3
+GROUP_LETTERS: Final = 4
+
+
+def enrol(kubectl: Kubectl, ticket: str, *, as_json: bool) -> None:
+    """Ask for a secret, show it, take the first code, show the recovery codes.
+
+    Raises:
+        ElevateError: refused, wrong codes, not reachable, or the person gave up.
+    """
+    authenticator = kubectl.create("authenticators", "Authenticator", {"type": "totp", "ticket": ticket})
+    name, status = authenticator["metadata"]["name"], authenticator["status"]
+    _show_secret(status["provisioningURI"], status["secret"])
+    confirmed = _confirm(kubectl, name)
+    codes = confirmed["recoveryCodes"]
+    if as_json:
+        print(json.dumps({"authenticator": name, "recoveryCodes": codes}, indent=2))
+        return
+    print("\nRecovery codes, each good once, for the day the phone is gone. They are not shown again:\n")
+    half = (len(codes) + 1) // 2
+    for left, right in zip(codes[:half], [*codes[half:], ""], strict=False):
+        print(f"  {left}   {right}")
+    print("\nEnrolled. The next code of your app is the first one that you can step up with.")
+
+
+def _show_secret(uri: str, secret: str) -> None:
+    import segno
+
+    say("scan this with your authenticator app, or type the secret below it")
+    segno.make(uri, error="m").terminal(out=sys.stderr, compact=True)
+    letters = " ".join(secret[start : start + GROUP_LETTERS] for start in range(0, len(secret), GROUP_LETTERS))
+    sys.stderr.write(f"\n  {letters}\n\n")
+    sys.stderr.flush()
+
+
+def _confirm(kubectl: Kubectl, name: str) -> dict[str, Any]:
+    message, code = "", ""
+    for attempt in range(TRIES):
+        given = prompt.ask_code("First code of the app")
+        answer = kubectl.create(f"authenticators/{name}/confirm", "AuthenticatorConfirmation", {"code": given})
+        status: dict[str, Any] = answer["status"]
+        if status["accepted"]:
+            return status
+        message, code = status.get("message", "refused"), status.get("code", "")
+        if prompt.is_automatic() or status.get("retryAfterSeconds"):
+            break
+        if attempt + 1 < TRIES:
+            say(message)
+    raise ElevateError(message, WRONG_CODE, code)

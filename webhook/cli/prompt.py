@@ -1,0 +1,119 @@
+"""Asks the person, at their terminal, whatever standard input is; or a program of theirs, where there is no terminal.
+
+`KUBECTL_ELEVATE_CODE_COMMAND` is a command that prints a code: a security key's (`ykman oath accounts code -s prod`) or a
+password manager's. The code never appears on a command line or in the environment.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+import termios
+import tty
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Final
+
+from webhook.cli.exits import INTERRUPTED, USAGE, ElevateError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+CODE_COMMAND: Final = "KUBECTL_ELEVATE_CODE_COMMAND"
+CODE_COMMAND_SECONDS: Final = 120
+BULLET: Final = "•".encode()
+_ENTER: Final = b"\r\n"
+_ERASE: Final = b"\x7f\x08"
+_END: Final = b"\x03\x04"
+
+
+def is_automatic() -> bool:
+    """Whether a program answers for the person: a wrong code is then not asked for again and again."""
+    return bool(os.environ.get(CODE_COMMAND))
+
+
+def ask_code(label: str = "Code") -> str:
+    """A code, from the program that is set, else from the terminal.
+
+    Raises:
+        ElevateError: there is neither, or the person gave up.
+    """
+    command = os.environ.get(CODE_COMMAND)
+    if command:
+        return _from_command(command)
+    with _terminal() as terminal:
+        return _read(terminal, f"{label}: ", hidden=True)
+
+
+def ask_line(label: str) -> str:
+    """One line of text from the terminal.
+
+    Raises:
+        ElevateError: there is no terminal, or the person gave up.
+    """
+    with _terminal() as terminal:
+        return _read(terminal, f"{label}: ", hidden=False)
+
+
+def has_terminal() -> bool:
+    """Whether there is a terminal to ask at."""
+    try:
+        os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY))
+    except OSError:
+        return False
+    return True
+
+
+def _from_command(command: str) -> str:
+    try:
+        result = subprocess.run(  # noqa: S603 - the person's own setting, no shell
+            shlex.split(command), capture_output=True, text=True, check=False, timeout=CODE_COMMAND_SECONDS
+        )
+    except (OSError, ValueError, subprocess.TimeoutExpired) as error:
+        raise ElevateError(f"{CODE_COMMAND} did not run: {type(error).__name__}", USAGE) from error
+    code = result.stdout.strip()
+    if result.returncode != 0 or not code:
+        raise ElevateError(f"{CODE_COMMAND} ended with {result.returncode} and gave no code", USAGE)
+    return code
+
+
+@contextmanager
+def _terminal() -> Iterator[int]:
+    try:
+        terminal = os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY)
+    except OSError as error:
+        raise ElevateError(
+            f"there is no terminal to ask at; set {CODE_COMMAND} to a command that prints a code", USAGE
+        ) from error
+    try:
+        before = termios.tcgetattr(terminal)
+        tty.setcbreak(terminal)
+        settings = termios.tcgetattr(terminal)
+        settings[3] &= ~termios.ISIG  # Ctrl-C ends the question here, with the terminal put right first
+        termios.tcsetattr(terminal, termios.TCSADRAIN, settings)
+        try:
+            yield terminal
+        finally:
+            termios.tcsetattr(terminal, termios.TCSADRAIN, before)
+    finally:
+        os.close(terminal)
+
+
+def _read(terminal: int, label: str, *, hidden: bool) -> str:
+    os.write(terminal, label.encode())
+    typed = bytearray()
+    while True:
+        letter = os.read(terminal, 1)
+        if not letter or letter in _END:
+            os.write(terminal, b"\n")
+            raise ElevateError("given up", INTERRUPTED)
+        if letter in _ENTER:
+            os.write(terminal, b"\n")
+            return typed.decode(errors="replace").strip()
+        if letter in _ERASE:
+            if typed:
+                typed.pop()
+                os.write(terminal, b"\b \b")
+        elif letter >= b" ":
+            typed += letter
+            os.write(terminal, BULLET if hidden else letter)
