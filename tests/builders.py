@@ -145,7 +145,10 @@ class Signer:
     def signing_key(self) -> dict[str, Any]:
         """The SigningKey object of the public half."""
         pem = self.private_key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
-        return {"metadata": {"name": self.kid, "uid": "k"}, "spec": {"algorithm": "ES256", "publicKey": pem, "notBefore": "2026-01-01T00:00:00Z"}}
+        return {
+            "metadata": {"name": self.kid, "uid": "k"},
+            "spec": {"algorithm": "ES256", "publicKey": pem, "notBefore": "2026-01-01T00:00:00Z"},
+        }
 
     def sign(self, claims: dict[str, Any], **headers: Any) -> str:
         """A token."""

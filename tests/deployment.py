@@ -60,9 +60,16 @@ class Deployment:
         self._watchdog = Watchdog(None)  # the control plane removes the folder
         try:
             self._install()
-            self._add("balancer", [sys.executable, "-m", "tests.balancer", str(self.balancer_port), *map(str, self.admission_ports)])
+            self._add(
+                "balancer",
+                [sys.executable, "-m", "tests.balancer", str(self.balancer_port), *map(str, self.admission_ports)],
+            )
             for number, port in enumerate(self.admission_ports):
-                self._add_server(f"admission-{number}", "admission", {"admission": {"port": port, "pathSecretFile": str(self._secret_file)}})
+                self._add_server(
+                    f"admission-{number}",
+                    "admission",
+                    {"admission": {"port": port, "pathSecretFile": str(self._secret_file)}},
+                )
             self._add_server("elevation", "elevation", {"elevation": {"port": self.elevation_port}})
             self._add_server("controller", "controller", {})
             self.start(*self.programs)
@@ -72,7 +79,9 @@ class Deployment:
             raise
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         """Stop the servers and take away what would make the API server wait for them."""
         self.uninstall()
         self.close()
@@ -104,7 +113,10 @@ class Deployment:
     def uninstall(self) -> None:
         """Remove the webhook configuration and the APIService, in the order that docs/operations.md gives."""
         self.stop("controller")
-        for kind, name in (("validatingwebhookconfiguration", "kube-stepup"), ("apiservice", "v1alpha1.elevation.kube-stepup.io")):
+        for kind, name in (
+            ("validatingwebhookconfiguration", "kube-stepup"),
+            ("apiservice", "v1alpha1.elevation.kube-stepup.io"),
+        ):
             self.cluster.kubectl("delete", kind, name, "--ignore-not-found", user=ADMIN)
 
     def wait_ready(self) -> None:
@@ -184,7 +196,15 @@ class Deployment:
         self.cluster.apply(yaml.safe_dump_all([*map(self._localised, others), self._path_secret_object()]))
 
     def _rendered(self) -> list[dict[str, Any]]:
-        arguments = ["template", "kube-stepup", str(CHART), "--namespace", NAMESPACE, "--set", f"clusterName={AUDIENCE}"]
+        arguments = [
+            "template",
+            "kube-stepup",
+            str(CHART),
+            "--namespace",
+            NAMESPACE,
+            "--set",
+            f"clusterName={AUDIENCE}",
+        ]
         text = self.cluster.helm(*arguments, user=ADMIN, check=True).stdout
         return [one for one in yaml.safe_load_all(text) if one]
 
@@ -209,7 +229,12 @@ class Deployment:
 
     def _add(self, name: str, command: list[str]) -> None:
         passed = {key: value for key, value in os.environ.items() if key.startswith("COVERAGE_")}
-        environment = {"PATH": os.environ.get("PATH", os.defpath), "PYTHONPATH": str(ROOT), "HOME": str(self.folder), **passed}
+        environment = {
+            "PATH": os.environ.get("PATH", os.defpath),
+            "PYTHONPATH": str(ROOT),
+            "HOME": str(self.folder),
+            **passed,
+        }
         self.programs[name] = Program(name, command, self.folder, environment)
 
     def _kubeconfig(self, account: str) -> Path:

@@ -46,12 +46,17 @@ class Person:
 
     def run(self, command: list[str], *, stdin: str | None = None, check: bool = False) -> Finished:
         """Any command as this person."""
-        extra = {"PYTHONPATH": str(ROOT), "KUBECTL_ELEVATE_CODE_COMMAND": f"{PYTHON} -m tests.authenticator {self._codes}"}
+        extra = {
+            "PYTHONPATH": str(ROOT),
+            "KUBECTL_ELEVATE_CODE_COMMAND": f"{PYTHON} -m tests.authenticator {self._codes}",
+        }
         return self.cluster.run(
             command, user=self.name, groups=self.groups, stdin=stdin, check=check, extra_environment=extra
         )
 
-    def create(self, resource: str, spec: dict[str, Any], kind: str = "ElevationRequest") -> tuple[Finished, dict[str, Any]]:
+    def create(
+        self, resource: str, spec: dict[str, Any], kind: str = "ElevationRequest"
+    ) -> tuple[Finished, dict[str, Any]]:
         """POST to the aggregated API; the answer's JSON is empty when it was refused."""
         body = json.dumps({"apiVersion": GROUP_VERSION, "kind": kind, "spec": spec})
         answer = self.kubectl("create", "--raw", f"{API}/{resource}", "-f", "-", stdin=body)
@@ -67,7 +72,9 @@ class Person:
         answer.checked()
         self.secret = authenticator["status"]["secret"]
         name = authenticator["metadata"]["name"]
-        code = pyotp.TOTP(self.secret).at(int(time.time()) - 30)  # the step before, so that the present one is still free
+        code = pyotp.TOTP(self.secret).at(
+            int(time.time()) - 30
+        )  # the step before, so that the present one is still free
         answer, confirmed = self.create(f"authenticators/{name}/confirm", {"code": code}, "AuthenticatorConfirmation")
         answer.checked()
         self.recovery_codes = confirmed["status"]["recoveryCodes"]

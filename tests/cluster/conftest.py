@@ -46,14 +46,20 @@ class Site:
         return self.get("pods", "-l", "app=web", "-o", "jsonpath={.items[0].metadata.name}", namespace=namespace)
 
 
-def workload(namespace: str, name: str = "web", *, replicas: int = 2, image: str = "nginx:1", kind: str = "Deployment") -> str:
+def workload(
+    namespace: str, name: str = "web", *, replicas: int = 2, image: str = "nginx:1", kind: str = "Deployment"
+) -> str:
     """YAML of a workload whose pods run on the fake node."""
     spec = {
         "replicas": replicas,
         "selector": {"matchLabels": {"app": name}},
         "template": {
             "metadata": {"labels": {"app": name}},
-            "spec": {"nodeName": "n1", "terminationGracePeriodSeconds": 0, "containers": [{"name": "c", "image": image}]},
+            "spec": {
+                "nodeName": "n1",
+                "terminationGracePeriodSeconds": 0,
+                "containers": [{"name": "c", "image": image}],
+            },
         },
     }
     body = {"apiVersion": "apps/v1", "kind": kind, "metadata": {"name": name, "namespace": namespace}, "spec": spec}

@@ -92,7 +92,9 @@ class TestAdmissionIsDead:
         kubelet = Person(deployment, "system:node:n1", ("system:nodes",))
         kubelet.kubectl("delete", "pod", before, "-n", site.prod, "--grace-period=0", "--force")
         deadline = time.monotonic() + 20
-        while len(site.get("pods", "-l", "app=web", "-o", "name").split()) < 2 or before in site.get("pods", "-o", "name"):
+        while len(site.get("pods", "-l", "app=web", "-o", "name").split()) < 2 or before in site.get(
+            "pods", "-o", "name"
+        ):
             assert time.monotonic() < deadline, "the ReplicaSet controller was kept from its work"
             time.sleep(0.2)
 

@@ -151,7 +151,9 @@ class TestStreams:
     def test_attach_and_port_forward(self, kind: str, site: Site, alice: Person) -> None:
         pod = site.pod()
         more = ["8080:80"] if kind == "port-forward" else []
-        refused = alice.kubectl(kind, "-n", site.prod, pod, *more) if kind == "attach" else forward(alice, site.prod, pod)
+        refused = (
+            alice.kubectl(kind, "-n", site.prod, pod, *more) if kind == "attach" else forward(alice, site.prod, pod)
+        )
         assert REFUSED in refused.stderr
 
     def test_the_pod_proxy_with_and_without_port(self, site: Site, alice: Person) -> None:
@@ -162,7 +164,9 @@ class TestStreams:
 
 def forward(person: Person, namespace: str, pod: str):  # noqa: ANN201
     """The API server is asked as soon as somebody connects; the raw request does the same without a client."""
-    return person.kubectl("create", "--raw", f"/api/v1/namespaces/{namespace}/pods/{pod}/portforward", "-f", "/dev/null")
+    return person.kubectl(
+        "create", "--raw", f"/api/v1/namespaces/{namespace}/pods/{pod}/portforward", "-f", "/dev/null"
+    )
 
 
 class TestEviction:

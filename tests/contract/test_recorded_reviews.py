@@ -66,7 +66,9 @@ def test_each_recorded_review_gives_its_classes_and_its_code(policy_file: Path) 
 
 
 def test_each_line_has_exactly_the_documented_fields(policy_file: Path) -> None:
-    result = stepup("--policy", policy_file, "--review", REVIEWS / "deployment-delete.json", "--namespace-labels", "env=prod")
+    result = stepup(
+        "--policy", policy_file, "--review", REVIEWS / "deployment-delete.json", "--namespace-labels", "env=prod"
+    )
     (line,) = lines(result)
     assert list(line) == ["review", "allowed", "operations", "policies", "requirement", "code", "reason"]
     assert (line["allowed"], line["policies"]) == (False, ["production"])
@@ -81,7 +83,9 @@ def test_each_line_has_exactly_the_documented_fields(policy_file: Path) -> None:
 
 
 def test_staging_passes_with_exit_code_zero(policy_file: Path) -> None:
-    result = stepup("--policy", policy_file, "--namespace-labels", "env=staging", "--review", REVIEWS / "deployment-delete.json")
+    result = stepup(
+        "--policy", policy_file, "--namespace-labels", "env=staging", "--review", REVIEWS / "deployment-delete.json"
+    )
     assert result.returncode == 0
     assert lines(result)[0]["code"] == "not-required"
 

@@ -7,6 +7,7 @@ import os
 import platform
 import queue
 import shutil
+import signal
 import subprocess
 import threading
 import urllib.request
@@ -16,7 +17,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from tests.controlplane.process import Watchdog
 from tests.controlplane.progress import progress
+from tests.controlplane.watchdog import signal_group
 
 RELEASES = "https://dl.k8s.io"  # Kubernetes' own release host: a program beside its .sha256
 CONNECT_SECONDS = 3.0  # offline must fall through to the build quickly
@@ -188,12 +191,19 @@ def run_build(command: list[str], folder: Path, environment: Mapping[str, str]) 
             "Go is needed to build the control plane and is not on the PATH. Install Go 1.26 or later, or set "
             "KUBEBUILDER_ASSETS to a folder with kube-apiserver, kube-controller-manager, kubectl, etcd and kwok."
         )
-    process = subprocess.Popen([tool, *command[1:]], cwd=folder, env=dict(environment), stdin=subprocess.DEVNULL)
+    guard = Watchdog(None)  # a build that nobody waits for any more must not go on for minutes
+    process = subprocess.Popen(
+        [tool, *command[1:]], cwd=folder, env=dict(environment), stdin=subprocess.DEVNULL, start_new_session=True
+    )
+    guard.add(process.pid)
     try:
         code = process.wait()
     except BaseException:
-        process.terminate()
+        signal_group(process.pid, signal.SIGTERM)
         process.wait()
         raise
+    finally:
+        guard.remove(process.pid)
+        guard.close()
     if code != 0:
         raise ProgramsError(f"`{' '.join(command)}` in {folder} ended with status {code}; its output is above")

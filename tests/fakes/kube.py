@@ -113,8 +113,7 @@ class FakeKube:
         items = [
             copy.deepcopy(obj)
             for where, obj in self.objects.items()
-            if self._collection(where) == path
-            and wanted.items() <= (obj["metadata"].get("labels") or {}).items()
+            if self._collection(where) == path and wanted.items() <= (obj["metadata"].get("labels") or {}).items()
         ]
         return {"kind": "List", "metadata": {"resourceVersion": str(next(self._versions))}, "items": items}
 

@@ -7,7 +7,11 @@ import hashlib
 import io
 import multiprocessing
 import os
+import signal
+import subprocess
+import sys
 import threading
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -308,3 +312,34 @@ def test_a_go_mod_without_the_module_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "kwok" / "go.mod").write_text("module x\n")
     with pytest.raises(ProgramsError, match=r"requires no version of sigs\.k8s\.io/kwok"):
         version(GROUPS["kwok"], tmp_path)
+
+
+BUILDER = """
+import os, sys
+from pathlib import Path
+from tests.controlplane.sources import run_build
+run_build(["go"], Path(sys.argv[1]), os.environ)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_a_build_ends_with_the_process_that_wanted_it(tmp_path: Path, number: int) -> None:
+    tool = tmp_path / "go"
+    tool.write_text("#!/bin/sh\necho $$ > pid.new; mv pid.new pid; sleep 600\n")
+    tool.chmod(0o755)
+    builder = subprocess.Popen(
+        [sys.executable, "-c", BUILDER, str(tmp_path)],
+        cwd=Path(__file__).parents[2],
+        env=os.environ | {"PATH": f"{tmp_path}:/usr/bin:/bin"},
+        stderr=subprocess.DEVNULL,
+    )
+    deadline = time.monotonic() + 20
+    while not (tmp_path / "pid").exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    build = Path("/proc", (tmp_path / "pid").read_text().strip())
+    assert build.exists()
+    builder.send_signal(number)
+    builder.wait()
+    while build.exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert not build.exists()

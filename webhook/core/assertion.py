@@ -88,11 +88,13 @@ class Problem(msgspec.Struct, frozen=True):
 
     @property
     def rank(self) -> int:
-        """How close it came: the later a check, the closer."""
+        """How close it came; higher is closer."""
         return _ORDER.get(self.code, -1)
 
 
 CHECKS: Final = (
+    "wrong-operation",
+    "wrong-target",
     "malformed",
     "too-large",
     "wrong-type",
@@ -102,8 +104,6 @@ CHECKS: Final = (
     "wrong-issuer",
     "wrong-audience",
     "wrong-subject",
-    "wrong-operation",
-    "wrong-target",
     "wrong-uid",
     "unknown-elevation",
     "wrong-credential",
@@ -119,7 +119,7 @@ CHECKS: Final = (
     "revoked",
     "used-up",
 )
-"""Every way in which an assertion can be wrong, in the order in which it is looked for."""
+"""Every way in which an assertion can be wrong, from what is furthest from satisfying to what came closest."""
 
 _ORDER = {code: position for position, code in enumerate(CHECKS)}
 

@@ -127,7 +127,9 @@ def test_each_required_claim_must_be_there(verifier: Verifier, signer: Signer, m
     assert code(verifier, signer.sign(claims(**{missing: None}))) == "malformed"
 
 
-@pytest.mark.parametrize("wrong", [{"auth_time": "now"}, {"acr": 2}, {"amr": "otp"}, {"authorization_details": [1]}, {"cnf": "x"}])
+@pytest.mark.parametrize(
+    "wrong", [{"auth_time": "now"}, {"acr": 2}, {"amr": "otp"}, {"authorization_details": [1]}, {"cnf": "x"}]
+)
 def test_a_claim_of_another_form(verifier: Verifier, signer: Signer, wrong: dict[str, Any]) -> None:
     assert code(verifier, signer.sign(claims(**wrong))) == "malformed"
 

@@ -232,7 +232,9 @@ class TestOnce:
         answer = await replica.ask(deletion())
         assert (answer["allowed"], code(answer)) == (False, "revoked")
 
-    async def test_a_second_proof_is_taken_when_the_first_was_used_meanwhile(self, kube: FakeKube, signer: Signer) -> None:
+    async def test_a_second_proof_is_taken_when_the_first_was_used_meanwhile(
+        self, kube: FakeKube, signer: Signer
+    ) -> None:
         await store(kube, signer, authorization_details=[detail("scale")])
         await store(kube, signer, authorization_details=[detail("scale")], jti="elv-bbbbbbbbbbbbbbbbbbbb")
         first, second = Replica(kube, signer), Replica(kube, signer)
@@ -268,7 +270,9 @@ class TestRefusals:
         exempt = policy(match={"namespaces": ["prod"], "exempt": {"serviceAccounts": ["argocd/controller"]}})
         replica = Replica(kube, signer, exempt)
         assert (await replica.ask(deletion(who=service_account("argocd", "controller"))))["allowed"]
-        assert not (await replica.ask(deletion(who=service_account("argocd", "controller", credential=None))))["allowed"]
+        assert not (await replica.ask(deletion(who=service_account("argocd", "controller", credential=None))))[
+            "allowed"
+        ]
 
     async def test_a_namespace_that_nobody_has_seen_is_read(self, replica: Replica) -> None:
         for name, labels in (("new", {"env": "prod"}), ("other", {"env": "dev"})):
@@ -322,7 +326,9 @@ class TestOwnObjects:
         return json.dumps(body).encode()
 
     @pytest.mark.parametrize("operation", ["CREATE", "UPDATE"])
-    async def test_a_policy_that_cannot_work_is_refused_when_it_is_applied(self, replica: Replica, operation: str) -> None:
+    async def test_a_policy_that_cannot_work_is_refused_when_it_is_applied(
+        self, replica: Replica, operation: str
+    ) -> None:
         answer = await replica.ask(self.apply({"rules": [{"name": "a", "operations": ["delet"]}]}, operation))
         assert answer["status"]["code"] == 422
         assert answer["status"]["details"]["causes"][0]["field"] == "spec.rules[0].operations[0]"
