@@ -1,4 +1,4 @@
-# One image for the three servers. BASE needs Python 3.11 or later, with venv, at the same path in both stages.
+# One image for the three servers. BASE needs Python 3.11 or later with venv, CA certificates and libstdc++ (for RE2).
 ARG BASE=python:3.11-slim
 
 FROM ${BASE} AS build
@@ -19,6 +19,8 @@ ENV PATH=/opt/kube-stepup/bin:$PATH \
     PYTHONPATH=/opt/kube-stepup/app \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1
+# A base that lacks a library is found out here, not when a pod starts.
+RUN python -c "import webhook.admission.server, webhook.controller.server, webhook.elevation.server"
 # A number, so that runAsNonRoot can be checked. The group may read nothing more.
 USER 65532:65532
 WORKDIR /opt/kube-stepup/app

@@ -144,14 +144,19 @@ class Deployment:
                 name = f"steppolicy/{one['metadata']['name']}".replace("steppolicy", "stepuppolicies.kube-stepup.io")
                 self.cluster.kubectl("wait", "--for=condition=Enforced", name, "--timeout=30s", user=ADMIN, check=True)
 
+    def wait_guarded(self, namespace: str) -> None:
+        """Until requests in a namespace fail closed: a new one is judged at once, and guarded a moment later."""
+        self._wait("controller", lambda: any(self._guards(entry, namespace) for entry in self.webhooks()))
+
+    @staticmethod
+    def _guards(entry: dict[str, Any], namespace: str) -> bool:
+        return entry["failurePolicy"] == "Fail" and f'"{namespace}"' in str(entry["matchConditions"])
+
     def audit(self, matches: Callable[[dict[str, Any]], bool] = bool) -> list[dict[str, Any]]:
         """The audit lines of all servers, oldest first."""
-        lines: list[dict[str, Any]] = []
-        for name in self.programs:
-            log = self.folder / f"{name}.log"
-            for text in log.read_text().splitlines() if log.exists() else []:
-                if text.startswith("{") and '"log":"audit"' in text:
-                    lines.append(json.loads(text))
+        logs = [self.folder / f"{name}.log" for name in self.programs]
+        texts = [text for log in logs if log.exists() for text in log.read_text().splitlines()]
+        lines = [json.loads(text) for text in texts if text.startswith("{") and '"log":"audit"' in text]
         return [line for line in sorted(lines, key=lambda one: str(one["time"])) if matches(line)]
 
     def logs(self) -> str:

@@ -56,6 +56,13 @@ class TestElevationIsDead:
         assert alice.elevate("delete", "deploy/web", "-n", site.prod).returncode == 0
 
 
+@pytest.fixture
+def guarded(site: Site) -> Site:
+    """A site whose production namespace fails closed already."""
+    site.deployment.wait_guarded(site.prod)
+    return site
+
+
 class TestAdmissionIsDead:
     def test_one_of_two_replicas_is_enough(self, deployment: Deployment, site: Site, alice: Person) -> None:
         deployment.kill("admission-0")
@@ -65,8 +72,9 @@ class TestAdmissionIsDead:
         assert alice.kubectl("delete", "deploy/web", "-n", site.prod).returncode == 0
 
     def test_guarded_requests_fail_closed_and_others_are_untouched(
-        self, deployment: Deployment, site: Site, alice: Person
+        self, deployment: Deployment, guarded: Site, alice: Person
     ) -> None:
+        site = guarded
         deployment.kill("admission-0", "admission-1")
         refused = alice.kubectl("delete", "deploy/web", "-n", site.prod)
         assert refused.returncode != 0
@@ -77,7 +85,8 @@ class TestAdmissionIsDead:
             assert passed.returncode == 0, passed.stderr
         assert alice.kubectl("get", "pods", "-n", site.prod).returncode == 0
 
-    def test_it_recovers_by_itself(self, deployment: Deployment, site: Site, alice: Person) -> None:
+    def test_it_recovers_by_itself(self, deployment: Deployment, guarded: Site, alice: Person) -> None:
+        site = guarded
         deployment.kill("admission-0", "admission-1")
         assert CLOSED in scale(alice, site, 0).stderr
         deployment.start("admission-0", "admission-1")

@@ -13,7 +13,7 @@ import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Self
 from urllib.parse import parse_qs, unquote
 
 from webhook.adapters.kube import AnswerError
@@ -31,7 +31,7 @@ class FakeKube:
         self._versions = itertools.count(1)
         self._watchers: list[tuple[str, asyncio.Queue[dict[str, Any]]]] = []
 
-    async def __aenter__(self) -> FakeKube:
+    async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *_: object) -> None:

@@ -33,6 +33,11 @@ class Wanted:
     files: tuple[str, ...] = ()
     reason: str = ""
 
+    @property
+    def same_target(self) -> tuple[object, ...]:
+        """What stays the same when the command is tried again."""
+        return self.operations, self.targets, self.namespace
+
     def described(self) -> str:
         """For people: ``delete deployments.apps/web in prod``."""
         where = f" in {self.namespace}" if self.namespace else ""

@@ -70,14 +70,14 @@ def run(command: Sequence[str], *, reason: str, carrier: str, own_flags: Sequenc
     found = flags.of_command(command)
     kubectl = Kubectl([*found.flags, *own_flags])
     source = Input()
-    done: list[Wanted] = []
+    done: set[tuple[object, ...]] = set()
     exit_code = 0
     try:
         for _ in range(ROUNDS):
             child = Child(command, source)
             refusals = Refusals(child.write)
             exit_code = child.run(refusals.line, refusals.may_begin)
-            fresh = [one for one in _credible(refusals.wanted, command, found.rest) if one not in done]
+            fresh = [one for one in _credible(refusals.wanted, command, found.rest) if one.same_target not in done]
             if exit_code == 0 or not fresh:
                 child.write(bytes(refusals.held))
                 return exit_code
@@ -86,7 +86,8 @@ def run(command: Sequence[str], *, reason: str, carrier: str, own_flags: Sequenc
             except BaseException:
                 child.write(bytes(refusals.held))
                 raise
-            done += fresh
+            # Asked once for the same thing is enough: a change that differs at each try would ask for ever.
+            done |= {one.same_target for one in fresh}
             source.rewind()
         return exit_code
     finally:

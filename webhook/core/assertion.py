@@ -195,6 +195,8 @@ def _check_object(detail: AuthorizationDetail, action: Action) -> Problem | None
     if not named:
         return Problem("wrong-target", "your step-up is for something else")
     same = [one for one in named if not one.uid or one.uid == target.uid]
+    if not same and not target.uid:
+        return Problem("wrong-uid", "your step-up is for one object, and which one this is cannot be read just now")
     if not same:
         return Problem("wrong-uid", "your step-up is for an object of this name that is no longer there")
     if any(not one.digest or action.change.startswith(one.digest) for one in same):

@@ -18,6 +18,8 @@ from webhook.core.templates import PodTemplate, host_access, images, pod_templat
 EXEC_SUBRESOURCES = frozenset({"exec", "attach", "portforward", "proxy"})
 PROXY_SCHEMES = frozenset({"http", "https", ""})
 UPDATE_OF_MAIN_RESOURCE = ""
+# Where the review's object is the target itself, or (a Scale) has its uid.
+SUBRESOURCES_OF_THE_OBJECT = frozenset({"", "ephemeralcontainers", "finalize", "resize", "scale", "status"})
 _JSON_NULL = b"null"
 
 
@@ -49,7 +51,7 @@ def target_of(request: AdmissionRequest) -> Target:
     elif request.operation == "CREATE" and head is not None and head.metadata.generate_name and not request.name:
         name = head.metadata.generate_name + "*"  # the last letters are made up anew at each try
     namespace = "" if (group, resource) == ("", "namespaces") else request.namespace
-    describes_target = head is not None and (not request.sub_resource or request.sub_resource in {"scale", "status"})
+    describes_target = request.sub_resource in SUBRESOURCES_OF_THE_OBJECT
     return Target(group, resource, namespace, name, head.metadata.uid if head and describes_target else "")
 
 
@@ -120,11 +122,15 @@ def _update_scale(request: AdmissionRequest, new: ObjectHead, old: ObjectHead) -
 
 
 def _update_ephemeral_containers(request: AdmissionRequest, _new: ObjectHead, _old: ObjectHead) -> tuple[Action, ...]:
-    added = _ephemeral(request.body())
-    if added == _ephemeral(request.old_body()):
+    before = _ephemeral(request.old_body())
+    added = [container for container in _ephemeral(request.body()) if container not in before]
+    if not added:
         return ()
-    names = ", ".join(str(container.get("image")) for container in added)
-    return (Action(EXEC, target_of(request), digest(EXEC, "ephemeral", added), details=f"debug container {names}"),)
+    # kubectl debug makes a new name up at each try.
+    unnamed = [{key: value for key, value in container.items() if key != "name"} for container in added]
+    images_added = ", ".join(str(container.get("image")) for container in added)
+    change = digest(EXEC, "ephemeral", unnamed)
+    return (Action(EXEC, target_of(request), change, details=f"debug container {images_added}"),)
 
 
 def _update_resize(request: AdmissionRequest, new: ObjectHead, old: ObjectHead) -> tuple[Action, ...]:

@@ -144,8 +144,17 @@ class TestExec:
     def test_an_ephemeral_container_is_a_shell(self) -> None:
         new = pod(ephemeralContainers=[{"name": "debugger", "image": "busybox"}])
         (action,) = actions(update(new, pod(), kind="Pod", sub_resource="ephemeralcontainers"))
-        assert action.operation == "exec"
+        assert (action.operation, action.target.uid) == ("exec", UID)
         assert "busybox" in action.details
+
+    def test_the_name_that_kubectl_debug_makes_up_is_not_part_of_the_change(self) -> None:
+        def change(name: str, image: str = "busybox", **old: Any) -> str:
+            new = pod(ephemeralContainers=[*old.get("there", []), {"name": name, "image": image}])
+            before = pod(ephemeralContainers=old.get("there", []))
+            return actions(update(new, before, kind="Pod", sub_resource="ephemeralcontainers"))[0].change
+
+        assert change("debugger-a") == change("debugger-b") != change("debugger-a", image="alpine")
+        assert change("debugger-a") == change("debugger-b", there=[{"name": "earlier", "image": "busybox"}])
 
     def test_an_update_of_no_ephemeral_container_is_nothing(self) -> None:
         assert operations(update(pod(), pod(), kind="Pod", sub_resource="ephemeralcontainers")) == []
