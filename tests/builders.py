@@ -121,7 +121,7 @@ def deletion(**fields: Any) -> bytes:
 
 def policy(name: str = "production", *, require: dict[str, Any] | None = None, **spec: Any) -> dict[str, Any]:
     """A StepUpPolicy on namespaces with env=prod that asks for everything, with changes."""
-    everything = ["delete", "scale", "exec", "restart", "deploy"]
+    everything = ["delete", "scale", "exec", "restart", "deploy", "drain", "access", "guard"]
     body: dict[str, Any] = {
         "match": {"namespaceSelector": {"matchLabels": {"env": "prod"}}},
         "rules": [{"name": "everything", "operations": everything, "require": require or {}}],

@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from tests.controlplane import ADMIN, ControlPlane
+from webhook.core.operation import OPERATIONS
 from webhook.core.policy import Policy
 from webhook.errors import PolicyError
 
@@ -154,6 +155,13 @@ def test_a_short_policy_gets_the_programs_defaults(plane: ControlPlane) -> None:
     assert by_server.enforcement == by_program.enforcement
 
 
+def test_every_operation_that_the_program_knows_can_be_guarded_and_recorded(plane: ControlPlane) -> None:
+    rules = [{"name": "all", "operations": list(OPERATIONS)}]
+    assert created(plane, {**POLICY, "spec": {"rules": rules}})["spec"]["rules"][0]["operations"] == list(OPERATIONS)
+    for operation in OPERATIONS:
+        created(plane, changed(ELEVATION, lambda o, name=operation: o["spec"]["details"][0].update(operation=name)))
+
+
 BAD_POLICIES: dict[str, tuple[Edit, str, str]] = {
     "Once for more than one object": (
         lambda o: require(o).update(use="Once"),
@@ -192,8 +200,8 @@ BAD_POLICIES: dict[str, tuple[Edit, str, str]] = {
     ),
     "no spec": (lambda o: o.pop("spec"), "spec", "Required"),
     "no operation": (lambda o: o["spec"]["rules"][0].update(operations=[]), "spec.rules[0].operations", "at least 1"),
-    "operation of a later version": (
-        lambda o: o["spec"]["rules"][0].update(operations=["drain"]),
+    "operation that does not exist": (
+        lambda o: o["spec"]["rules"][0].update(operations=["explode"]),
         "spec.rules[0].operations[0]",
         '"restart"',
     ),

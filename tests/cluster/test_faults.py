@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from tests.builders import policy
-from tests.cluster.conftest import Site, workload
+from tests.cluster.sites import Site, workload
 from tests.controlplane import ControlPlane
 from tests.controlplane.cluster import ADMIN
 from tests.deployment import Deployment

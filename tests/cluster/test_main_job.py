@@ -8,58 +8,20 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import yaml
 
-from tests.cluster.conftest import Site, workload
+from tests.cluster.sites import Site
 from tests.controlplane.cluster import ADMIN
 from tests.people import Person
 
 REFUSED = "needs a step-up"
 
 
-@dataclass(frozen=True)
-class Road:
-    """One way to an effect.
-
-    Args:
-        command: what is typed, given the site; `{ns}` and `{pod}` are filled in.
-        stdin: what is piped into it.
-        probe: something that differs once the effect has happened.
-        operations: what the refusal names.
-    """
-
-    name: str
-    command: list[str]
-    operations: str
-    probe: Callable[[Site, str], str]
-    stdin: Callable[[str], str] | None = None
-
-    def filled(self, namespace: str, pod: str) -> list[str]:
-        return [part.format(ns=namespace, pod=pod) for part in self.command]
-
-
-def deployments(site: Site, namespace: str) -> str:
-    return site.get("deployments", "-o", "jsonpath={.items[*].metadata.uid}", namespace=namespace)
-
-
 def pods(site: Site, namespace: str) -> str:
     return site.get("pods", "-o", "jsonpath={.items[*].metadata.uid}", namespace=namespace)
-
-
-def replicas(site: Site, namespace: str) -> str:
-    return site.get("deploy/web", "-o", "jsonpath={.spec.replicas}", namespace=namespace)
-
-
-def template(site: Site, namespace: str) -> str:
-    return site.get("deploy/web", "-o", "jsonpath={.spec.template}", namespace=namespace)
-
-
-def debuggers(site: Site, namespace: str) -> str:
-    return site.get("pods", "-o", "jsonpath={.items[*].spec.ephemeralContainers[*].image}", namespace=namespace)
 
 
 def existence(site: Site, namespace: str) -> str:
@@ -70,55 +32,6 @@ def existence(site: Site, namespace: str) -> str:
 def eviction(namespace: str, pod: str) -> str:
     metadata = {"name": pod, "namespace": namespace}
     return json.dumps({"apiVersion": "policy/v1", "kind": "Eviction", "metadata": metadata})
-
-
-POD = "/api/v1/namespaces/{ns}/pods/{pod}"
-ROADS = [
-    Road("delete by name", ["delete", "deploy/web", "-n", "{ns}"], "delete", deployments),
-    Road("delete by label", ["delete", "pods", "-l", "app=web", "-n", "{ns}"], "delete", pods),
-    Road("delete all", ["delete", "deploy", "--all", "-n", "{ns}"], "delete", deployments),
-    Road("delete by manifest", ["delete", "-f", "-"], "delete", deployments, stdin=workload),
-    Road("delete and orphan", ["delete", "deploy/web", "-n", "{ns}", "--cascade=orphan"], "delete", deployments),
-    Road("delete now", ["delete", "pod/{pod}", "-n", "{ns}", "--grace-period=0", "--force"], "delete", pods),
-    Road("replace by force", ["replace", "--force", "-f", "-"], "delete", deployments, stdin=workload),
-    Road("namespace", ["delete", "namespace", "{ns}", "--wait=false"], "delete", existence),
-    Road("scale", ["scale", "deploy/web", "-n", "{ns}", "--replicas=0"], "scale", replicas),
-    Road("patch of replicas", ["patch", "deploy/web", "-n", "{ns}", "-p", '{{"spec":{{"replicas":0}}}}'], "scale", replicas),
-    Road("JSON patch of replicas", ["patch", "deploy/web", "-n", "{ns}", "--type=json", "-p", '[{{"op":"replace","path":"/spec/replicas","value":0}}]'], "scale", replicas),
-    Road("patch of the scale subresource", ["patch", "deploy/web", "-n", "{ns}", "--subresource=scale", "--type=merge", "-p", '{{"spec":{{"replicas":0}}}}'], "scale", replicas),
-    Road("apply of replicas", ["apply", "-f", "-"], "scale", replicas, stdin=lambda ns: workload(ns, replicas=0)),
-    Road("server-side apply of replicas", ["apply", "--server-side", "--force-conflicts", "-f", "-"], "scale", replicas, stdin=lambda ns: workload(ns, replicas=0)),
-    Road("apply that deploys and scales", ["apply", "-f", "-"], "scale and deploy", template, stdin=lambda ns: workload(ns, replicas=0, image="nginx:2")),
-    Road("rollout restart", ["rollout", "restart", "deploy/web", "-n", "{ns}"], "restart", template),
-    Road("set image", ["set", "image", "deploy/web", "c=nginx:2", "-n", "{ns}"], "deploy", template),
-    Road("set env", ["set", "env", "deploy/web", "A=b", "-n", "{ns}"], "deploy", template),
-    Road("image of a pod in place", ["set", "image", "pod/{pod}", "c=nginx:2", "-n", "{ns}"], "deploy", lambda site, ns: site.get("pods", "-o", "jsonpath={.items[*].spec.containers[*].image}", namespace=ns)),
-    Road("debug", ["debug", "{pod}", "-n", "{ns}", "--image=busybox", "--target=c", "--attach=false"], "exec", debuggers),
-]  # fmt: skip
-
-
-@pytest.mark.parametrize("road", ROADS, ids=lambda road: road.name)
-def test_refused_without_proof_and_passed_with_it(road: Road, site: Site, alice: Person) -> None:
-    command = road.filled(site.prod, site.pod())
-    stdin = road.stdin(site.prod) if road.stdin else None
-    before = road.probe(site, site.prod)
-    refused = alice.kubectl(*command, stdin=stdin)
-    assert refused.returncode != 0, refused.stdout
-    assert f"kube-stepup: {road.operations} " in refused.stderr
-    assert REFUSED in refused.stderr
-    assert road.probe(site, site.prod) == before, "the effect happened although it was refused"
-
-    passed = alice.elevate("--reason", "OPS-7", "--", "kubectl", *command, stdin=stdin)
-    assert passed.returncode == 0, passed.stderr
-    changed(lambda: road.probe(site, site.prod), before)
-
-
-@pytest.mark.parametrize("road", ROADS, ids=lambda road: road.name)
-def test_staging_is_left_alone(road: Road, site: Site) -> None:
-    command = road.filled(site.staging, site.pod(site.staging))
-    somebody = Person(site.deployment)
-    passed = somebody.kubectl(*command, stdin=road.stdin(site.staging) if road.stdin else None)
-    assert passed.returncode == 0, passed.stderr
 
 
 def changed(probe: Callable[[], str], before: str, seconds: float = 15) -> None:

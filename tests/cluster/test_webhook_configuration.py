@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import secrets
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -15,6 +16,7 @@ import pytest
 from tests.controlplane import ADMIN, ControlPlane, Programs
 from tests.recording_webhook import Asked, RecordingWebhook
 from webhook.controller.coverage import MAX_NAMES_LETTERS, Area, Coverage
+from webhook.controller.path_secret import FORM_FOR_SERVICE, RANDOM_BYTES
 from webhook.controller.webhooks import render
 from webhook.settings import ControllerSettings, Settings
 
@@ -355,6 +357,13 @@ def test_with_watchful_off_only_what_policies_match_is_asked_about(guarded: Guar
         assert [one.timeout for one in applied] == [WATCHFUL]
     finally:
         guarded.remove()
+
+
+def test_the_api_server_takes_a_service_with_the_path_that_the_controller_makes(guarded: Guarded) -> None:
+    path = secrets.token_hex(RANDOM_BYTES)
+    assert FORM_FOR_SERVICE.match(path)
+    guarded.apply(PROD, path, webhook_url="")
+    guarded.remove()
 
 
 @pytest.mark.parametrize("names", ["400 of the greatest length", "as many letters as an expression may have"])

@@ -21,8 +21,8 @@ EXPECTED: dict[str, tuple[list[str], str]] = {
     "deployment-set-image": (["deploy"], "step-up-required"),
     "exec-websocket": (["exec"], "step-up-required"),
     "namespace-delete": (["delete"], "step-up-required"),
-    "namespace-relabel": ([], "out-of-scope"),
-    "node-cordon": ([], "out-of-scope"),
+    "namespace-relabel": (["guard"], "step-up-required"),
+    "node-cordon": (["drain"], "not-required"),
     "node-proxy": (["exec"], "not-required"),  # a policy on namespaces does not reach cluster-scoped objects
     "pod-delete-by-garbage-collector": (["delete"], "controller"),
     # kwok plays the kubelet with the administrator's certificate: a person, by all that the API server tells
@@ -31,7 +31,7 @@ EXPECTED: dict[str, tuple[list[str], str]] = {
     "pod-eviction": (["delete"], "step-up-required"),
     "portforward": (["exec"], "step-up-required"),
     "replicaset-scaled-by-controller": (["scale"], "controller"),
-    "rolebinding-create": ([], "out-of-scope"),
+    "rolebinding-create": (["access"], "step-up-required"),
     "rollout-restart": (["restart"], "step-up-required"),
     "statefulset-scale-to-zero": (["scale"], "step-up-required"),
 }

@@ -50,12 +50,12 @@ def create_app(settings: Settings, kube: KubeClient, path_secret: str) -> ASGIAp
     )
     identities = settings.controllers
     controllers = Controllers(
-        identities.service_accounts,
+        (*identities.service_accounts, *settings.controller.own_service_accounts),
         identities.certificate_users,
         nodes_by_certificate=identities.nodes_by_certificate,
     )
     expected = Expected(settings.issuer, settings.audience, settings.session_extra_key)
-    admission = Admission(state, live, controllers, expected)
+    admission = Admission(state, live, controllers, expected, settings.namespace)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:

@@ -16,10 +16,11 @@ from webhook.adapters.audit import audit
 from webhook.adapters.cluster_state import ClusterState
 from webhook.admission import answer
 from webhook.admission.live import Live, UsedUpError
-from webhook.core.applicable import Applicable, Subject, subject_of
+from webhook.core.applicable import Applicable, subject_of
 from webhook.core.assertion import ANNOTATION, AssertionClaims, Expected, Problem
 from webhook.core.classify import classify
 from webhook.core.decision import Candidate, Decision, Question, ask, decide
+from webhook.core.guard import Guard, guarding_action
 from webhook.core.identity import Controllers
 from webhook.core.operation import Action
 from webhook.core.policy import API_VERSION, KIND, Policy
@@ -28,7 +29,6 @@ from webhook.errors import PolicyError, ReviewError, StoreUnavailableError
 
 MAX_SPEND_ROUNDS = 3
 QUIET_CODES = frozenset({"out-of-scope", "controller", "not-required"})
-NAMELESS_IN_REVIEW = frozenset({"exec", "attach", "portforward", "proxy", "eviction"})
 
 log = structlog.get_logger("admission")
 
@@ -37,6 +37,7 @@ class Admission:
     """Answers AdmissionReviews.
 
     Args:
+        namespace: where kube-stepup itself runs.
         clock: seconds since the epoch.
     """
 
@@ -46,12 +47,14 @@ class Admission:
         live: Live,
         controllers: Controllers,
         expected: Expected,
+        namespace: str = "",
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._state = state
         self._live = live
         self._controllers = controllers
         self._expected = expected
+        self._guard = Guard(state.index, namespace)
         self._clock = clock
 
     async def review(self, body: bytes) -> bytes:
@@ -86,20 +89,28 @@ class Admission:
         return answer.denied(request, decision)
 
     async def _decide(self, request: AdmissionRequest) -> Decision:
-        question = Question(request.user_info, classify(request), subject_of(request))
+        question = self._question(request)
         if question.actions:
             await self._know_namespace(question)
         first = ask(question, self._state.index, self._controllers)
         if isinstance(first, Decision):
             return first
         meta: ObjectMeta | None = None
-        if first.unknown_labels or request.sub_resource in NAMELESS_IN_REVIEW:
+        if first.unknown_labels or (request.sub_resource and not question.actions[0].target.uid):
             meta = await self._live.target(question.actions[0].target, request.resource.version)
             question = _with_target(question, meta)
             first = ask(question, self._state.index, self._controllers)
             if isinstance(first, Decision):
                 return first
         return await self._prove(request, question, first, meta)
+
+    def _question(self, request: AdmissionRequest) -> Question:
+        actions, subject = classify(request), subject_of(request)
+        weakened = self._guard.weakened_by(request)
+        if weakened:
+            actions = (*actions, guarding_action(request))
+            subject = msgspec.structs.replace(subject, weakened=weakened)
+        return Question(request.user_info, actions, subject)
 
     async def _prove(
         self, request: AdmissionRequest, question: Question, applicable: Applicable, meta: ObjectMeta | None
@@ -173,7 +184,8 @@ def _with_target(question: Question, meta: ObjectMeta | None) -> Question:
     if meta is None:
         return question
     actions = tuple(action.with_uid(meta.uid) for action in question.actions)
-    return Question(question.user, actions, Subject(labels=(meta.labels or {},)))
+    subject = msgspec.structs.replace(question.subject, labels=(meta.labels or {},))
+    return Question(question.user, actions, subject)
 
 
 def _annotated(*heads: ObjectHead | None) -> list[str]:

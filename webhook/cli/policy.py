@@ -16,6 +16,7 @@ from webhook.core.applicable import Applicable, PolicyIndex, subject_of
 from webhook.core.assertion import ANNOTATION, AssertionClaims, Expected, Problem
 from webhook.core.classify import classify
 from webhook.core.decision import Candidate, Decision, Question, Record, ask, decide
+from webhook.core.guard import Guard, guarding_action
 from webhook.core.identity import Controllers
 from webhook.core.lint import Finding, findings
 from webhook.core.policy import Policy
@@ -26,6 +27,7 @@ from webhook.settings import ControllerIdentities
 app = typer.Typer(help="Try and check StepUpPolicies.", no_args_is_help=True)
 
 EXIT_DENIED: Final = 1
+OWN_NAMESPACE: Final = "kube-stepup"
 EXIT_BAD_INPUT: Final = 2
 MEANINGS: Final = {
     "out-of-scope": "the request has no effect that a policy could ask about",
@@ -109,7 +111,12 @@ def _decide(
 ) -> Decision:
     identities = ControllerIdentities()
     controllers = Controllers(identities.service_accounts, identities.certificate_users)
-    question = Question(request.user_info, classify(request), subject_of(request))
+    actions, subject = classify(request), subject_of(request)
+    weakened = Guard(index, OWN_NAMESPACE).weakened_by(request)
+    if weakened:
+        actions = (*actions, guarding_action(request))
+        subject = msgspec.structs.replace(subject, weakened=weakened)
+    question = Question(request.user_info, actions, subject)
     first = ask(question, index, controllers)
     if isinstance(first, Decision):
         return first

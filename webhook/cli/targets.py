@@ -13,7 +13,7 @@ from webhook.cli.exits import USAGE, ElevateError
 from webhook.cli.kinds import resource_of
 from webhook.cli.kubectl import Kubectl
 
-OPERATIONS: Final = ("delete", "deploy", "exec", "restart", "scale")
+OPERATIONS: Final = ("access", "delete", "deploy", "drain", "exec", "guard", "restart", "scale")
 SCOPES: Final = {"object": "Object", "resource": "Resource", "namespace": "Namespace"}
 PLACEHOLDER: Final = "…"
 _OWN_NAMESPACE: Final = ("config", "view", "--minify", "-o", "jsonpath={..namespace}")

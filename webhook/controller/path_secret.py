@@ -16,7 +16,9 @@ from webhook.settings import Settings
 
 KEY: Final = "path"
 RANDOM_BYTES: Final = 32
-FORM: Final = re.compile(r"^[A-Za-z0-9_-]{16,128}$")
+# In the path of a Service the API server takes only lower-case DNS names as segments; in a URL it takes anything.
+FORM_FOR_SERVICE: Final = re.compile(r"^[a-z0-9]{16,128}$")
+FORM_FOR_URL: Final = re.compile(r"^[A-Za-z0-9_-]{16,128}$")
 PREFIX: Final = "/validate/"
 
 log = structlog.get_logger("path-secret")
@@ -30,6 +32,7 @@ class PathSecret:
         self._secrets = stored
         self._settings = settings
         self._trust = trust
+        self._form = FORM_FOR_URL if settings.controller.webhook_url else FORM_FOR_SERVICE
 
     async def step(self) -> None:
         """Read or create it.
@@ -43,12 +46,12 @@ class PathSecret:
         name = self._settings.controller.path_secret
         stored = await self._secrets.read(name)
         if stored is None:
-            known = self._trust.path_secret or await self._configured() or randomness.token_urlsafe(RANDOM_BYTES)
+            known = self._trust.path_secret or await self._configured() or randomness.token_hex(RANDOM_BYTES)
             value = (await self._secrets.create_or_read(name, {KEY: known})).get(KEY, "")
         else:
             value = stored.data.get(KEY, "")
         value = value.strip()
-        if not FORM.match(value):
+        if not self._form.match(value):
             log.error("path-secret-unusable", name=name, key=KEY, way_out="delete this Secret and restart the servers")
             return
         self._trust.learn(path_secret=value)
@@ -62,6 +65,6 @@ class PathSecret:
             client = entry.get("clientConfig") or {}
             path = (client.get("service") or {}).get("path") or urlsplit(client.get("url") or "").path
             value = path.removeprefix(PREFIX)
-            if path.startswith(PREFIX) and FORM.match(value):
+            if path.startswith(PREFIX) and self._form.match(value):
                 return str(value)
         return ""

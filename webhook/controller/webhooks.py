@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import structlog
 
-from webhook.adapters.kube import JSONObject, KubeClient, object_path
+from webhook.adapters.kube import AnswerError, JSONObject, KubeClient, object_path
 from webhook.controller.conditions import (
     Condition,
     identity_conditions,
@@ -25,6 +25,7 @@ from webhook.controller.conditions import (
 from webhook.controller.coverage import Coverage, Narrowing, coverage_of
 from webhook.controller.observed import Observed
 from webhook.controller.trust import Trust
+from webhook.errors import StoreUnavailableError
 from webhook.settings import Settings
 
 GROUP: Final = "admissionregistration.k8s.io"
@@ -153,13 +154,21 @@ class WebhookConfiguration:
         )
         coverage = self._narrowing.next(wanted, self._monotonic())
         entries = render(coverage, self._settings, self._trust.admission, self._trust.path_secret)
+        try:
+            stored = await self._store(entries)
+        except AnswerError as error:
+            # What the API server says of an entry that it refuses quotes the path.
+            message = error.message.replace(self._trust.path_secret, "…")
+            raise StoreUnavailableError(message, code=error.code) from None
+        if stored:
+            self._on_applied(coverage, generations)
+
+    async def _store(self, entries: list[JSONObject]) -> bool:
         live = await self._kube.get(self._path)
         if live is None:
-            if not await self._create(entries):
-                return
-        else:
-            await self._put_right(live, entries)
-        self._on_applied(coverage, generations)
+            return await self._create(entries)
+        await self._put_right(live, entries)
+        return True
 
     async def _put_right(self, live: JSONObject, entries: list[JSONObject]) -> None:
         self._missing_since = None

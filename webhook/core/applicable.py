@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 
 import msgspec
 
-from webhook.core.operation import Action
+from webhook.core.operation import GUARD, Action
 from webhook.core.policy import Policy
 from webhook.core.request import AdmissionRequest, UserInfo
 from webhook.core.requirement import Requirement
@@ -54,10 +54,12 @@ class Subject(msgspec.Struct, frozen=True):
     Args:
         labels: label sets of the object, old and new; None when the review does not tell (exec, scale, eviction).
         namespace_labels: label sets to judge the namespace by instead of the watched ones; None to use those.
+        weakened: policies that the request would switch off or make laxer (``core/guard.py``).
     """
 
     labels: tuple[Labels, ...] | None = None
     namespace_labels: tuple[Labels, ...] | None = None
+    weakened: tuple[Policy, ...] = ()
 
 
 def subject_of(request: AdmissionRequest) -> Subject:
@@ -76,7 +78,7 @@ class PolicyIndex:
     def __init__(self) -> None:
         self._policies: dict[str, Policy] = {}
         self._namespaces: dict[str, Labels] = {}
-        self._cache: dict[str, dict[str, tuple[Policy, ...]]] = {}
+        self._cache: dict[str, dict[tuple[str, ...], tuple[Policy, ...]]] = {}
 
     @property
     def policies(self) -> Mapping[str, Policy]:
@@ -119,43 +121,32 @@ class PolicyIndex:
         What nobody knows counts as matching: the labels of an object that the review does not show, of a namespace
         that has not been seen.
         """
-        demands: list[Demand] = []
-        exempted: dict[str, None] = {}
-        broken: dict[str, None] = {}
-        unknown = False
+        say = _Say(user, subject)
         for action in actions:
+            if action.operation == GUARD:
+                say.about_weakening(action)
+                continue
             for policy in self._candidates(action, subject):
-                rules = policy.rules_for(action)
-                if not rules or not policy.is_about(user):
-                    continue
-                selector = policy.object_selector
-                if selector is not None and not action.cascade:
-                    if subject.labels is None:
-                        unknown = True
-                    elif not any(selector.matches(labels) for labels in subject.labels):
-                        continue
-                if policy.exempt.privilege(user):
-                    exempted[policy.name] = None
-                elif policy.break_glass.privilege(user):
-                    broken[policy.name] = None
-                else:
-                    demands += [Demand(action, rule.requirement, policy.enforcement) for rule in rules]
-        return Applicable(tuple(demands), tuple(exempted), tuple(broken), unknown)
+                say.about(policy, action)
+        return Applicable(tuple(say.demands), tuple(say.exempted), tuple(say.broken), say.unknown_labels)
 
     def _candidates(self, action: Action, subject: Subject) -> tuple[Policy, ...]:
         target = action.target
         if (target.group, target.resource) == NAMESPACES:
-            return self._for_namespace_object(target.name, action.operation, subject)
+            return self._for_namespace_object(action, subject)
         by_operation = self._cache.get(target.namespace)
         if by_operation is None:
             by_operation = self._cache[target.namespace] = {}
-        found = by_operation.get(action.operation)
+        key = (action.operation, *action.also)
+        found = by_operation.get(key)
         if found is None:
             found = tuple(
-                p for p in self._in(target.namespace) if any(rule.covers(action.operation) for rule in p.rules)
+                p
+                for p in self._in(target.namespace)
+                if any(rule.covers(action.operation, action.also) for rule in p.rules)
             )
             if target.namespace == CLUSTER_SCOPED or target.namespace in self._namespaces:
-                by_operation[action.operation] = found
+                by_operation[key] = found
         return found
 
     def _in(self, namespace: str) -> list[Policy]:
@@ -164,13 +155,57 @@ class PolicyIndex:
         labels = self._namespaces.get(namespace)
         return [policy for policy in self._policies.values() if policy.can_match_namespace(namespace, labels)]
 
-    def _for_namespace_object(self, name: str, operation: str, subject: Subject) -> tuple[Policy, ...]:
+    def _for_namespace_object(self, action: Action, subject: Subject) -> tuple[Policy, ...]:
+        name = action.target.name
         known = self._namespaces.get(name)
         sets: list[Labels | None] = [*(subject.namespace_labels or ()), *([known] if known is not None else [])]
         sets = sets or [None]
         return tuple(
             policy
             for policy in self._policies.values()
-            if any(rule.covers(operation) for rule in policy.rules)
+            if any(rule.covers(action.operation, action.also) for rule in policy.rules)
             and any(policy.can_match_namespace(name, labels) for labels in sets)
         )
+
+
+class _Say:
+    """What policies say to one request, gathered."""
+
+    def __init__(self, user: UserInfo, subject: Subject) -> None:
+        self._user = user
+        self._subject = subject
+        self.demands: list[Demand] = []
+        self.exempted: dict[str, None] = {}
+        self.broken: dict[str, None] = {}
+        self.unknown_labels = False
+
+    def about(self, policy: Policy, action: Action) -> None:
+        """What one policy that can match says to one action."""
+        rules = policy.rules_for(action)
+        if rules and policy.is_about(self._user) and self._selects(policy, action) and not self._lets_pass(policy):
+            self.demands += [Demand(action, rule.requirement, policy.enforcement) for rule in rules]
+
+    def about_weakening(self, action: Action) -> None:
+        """What the policies that would be weakened say; everybody is asked, whomever they are about."""
+        for policy in self._subject.weakened:
+            if not self._lets_pass(policy):
+                self.demands += [Demand(action, one, "Deny") for one in policy.guarding_requirements]
+
+    def _selects(self, policy: Policy, action: Action) -> bool:
+        selector = policy.object_selector
+        if selector is None or action.cascade:
+            return True
+        if self._subject.labels is None:
+            self.unknown_labels = True
+            return True
+        return any(selector.matches(labels) for labels in self._subject.labels)
+
+    def _lets_pass(self, policy: Policy) -> bool:
+        """Whether a policy exempts the user or lets them break glass; noted in one of the two."""
+        if policy.exempt.privilege(self._user):
+            self.exempted[policy.name] = None
+        elif policy.break_glass.privilege(self._user):
+            self.broken[policy.name] = None
+        else:
+            return False
+        return True

@@ -7,11 +7,13 @@ has ``spec.replicas`` is scaled, whatever has a pod template is deployed.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
-from webhook.core.operation import DELETE, DEPLOY, EXEC, RESTART, SCALE, Action, Target, digest
+from webhook.core import kinds
+from webhook.core.metadata import AGGREGATE_PREFIX, POD_SECURITY_PREFIX, changed_labels, deadly_change
+from webhook.core.operation import ACCESS, DELETE, DEPLOY, DRAIN, EXEC, RESTART, SCALE, Action, Target, digest
 from webhook.core.request import AdmissionRequest, ObjectHead
 from webhook.core.templates import PodTemplate, host_access, images, pod_template
 
@@ -20,7 +22,17 @@ PROXY_SCHEMES = frozenset({"http", "https", ""})
 UPDATE_OF_MAIN_RESOURCE = ""
 # Where the review's object is the target itself, or (a Scale) has its uid.
 SUBRESOURCES_OF_THE_OBJECT = frozenset({"", "ephemeralcontainers", "finalize", "resize", "scale", "status"})
+CASCADES = frozenset({("", "namespaces"), ("apiextensions.k8s.io", "customresourcedefinitions")})
+_ALSO_DELETED = {("", "nodes"): (DRAIN,)}  # a node that is deleted takes its pods with it
 _JSON_NULL = b"null"
+
+
+class _KindChange(NamedTuple):
+    """An effect of one kind: its class, what looks for it, and through which subresources it comes."""
+
+    operation: str
+    change: kinds.Change
+    subresources: frozenset[str] = frozenset({UPDATE_OF_MAIN_RESOURCE})
 
 
 class _Replicas(msgspec.Struct):
@@ -37,7 +49,13 @@ def classify(request: AdmissionRequest) -> tuple[Action, ...]:
         ReviewError: an object in the review cannot be read.
     """
     classifier = _BY_OPERATION.get(request.operation)
-    return classifier(request) if classifier else ()
+    if classifier is None:
+        return ()
+    actions = classifier(request)
+    changes = _BY_KIND.get((request.resource.group, request.resource.resource))
+    if changes is None:
+        return actions
+    return _merged([*actions, *_changes_of_kind(request, changes)])
 
 
 def target_of(request: AdmissionRequest) -> Target:
@@ -59,8 +77,8 @@ def _delete(request: AdmissionRequest) -> tuple[Action, ...]:
     if request.sub_resource:
         return ()
     target = target_of(request)
-    cascade = (target.group, target.resource) == ("", "namespaces")
-    return (Action(DELETE, target, digest(DELETE), cascade=cascade),)
+    kind = (target.group, target.resource)
+    return (Action(DELETE, target, digest(DELETE), also=_ALSO_DELETED.get(kind, ()), cascade=kind in CASCADES),)
 
 
 def _connect(request: AdmissionRequest) -> tuple[Action, ...]:
@@ -77,7 +95,7 @@ def _connect(request: AdmissionRequest) -> tuple[Action, ...]:
 
 def _create(request: AdmissionRequest) -> tuple[Action, ...]:
     if request.sub_resource == "eviction":
-        return (Action(DELETE, target_of(request), digest(DELETE), details="eviction"),)
+        return (Action(DELETE, target_of(request), digest(DELETE), also=(DRAIN,), details="eviction"),)
     if request.sub_resource:
         return ()
     head = request.new_head()
@@ -100,7 +118,59 @@ def _update(request: AdmissionRequest) -> tuple[Action, ...]:
     if new is None or old is None:
         return ()
     handler = _BY_SUBRESOURCE.get(request.sub_resource)
-    return handler(request, new, old) if handler else ()
+    actions = handler(request, new, old) if handler else ()
+    return (*actions, *_metadata_change(request, new, old))
+
+
+def _metadata_change(request: AdmissionRequest, new: ObjectHead, old: ObjectHead) -> tuple[Action, ...]:
+    """The same for every kind and subresource: metadata makes controllers act."""
+    if new.metadata == old.metadata:
+        return ()
+    actions: list[Action] = []
+    target = target_of(request)
+    if deadly := deadly_change(new, old):
+        actions.append(Action(DELETE, target, digest(DELETE, deadly), details=deadly))
+    labels = changed_labels(new, old)
+    powers = sorted(key for key in labels if key.startswith((POD_SECURITY_PREFIX, AGGREGATE_PREFIX)))
+    if powers:
+        after = {key: labels[key][1] for key in powers}
+        actions.append(Action(ACCESS, target, digest(ACCESS, after), details="labels " + ", ".join(powers)))
+    return tuple(actions)
+
+
+def _changes_of_kind(request: AdmissionRequest, changes: tuple[_KindChange, ...]) -> list[Action]:
+    if request.operation not in {"CREATE", "UPDATE"}:
+        return []
+    wanted = [one for one in changes if request.sub_resource in one.subresources]
+    if not wanted:
+        return []
+    new, old = request.body(), request.old_body()
+    found = []
+    for one in wanted:
+        details = one.change(new, old)
+        if details:
+            change = digest(one.operation, details, [new.get(field) for field in kinds.CHANGED_FIELDS])
+            found.append(Action(one.operation, target_of(request), change, details=details))
+    return found
+
+
+def _merged(actions: list[Action]) -> tuple[Action, ...]:
+    """One action a class: a request is proven once for each effect, whatever roads it takes at the same time."""
+    found: dict[str, Action] = {}
+    for action in actions:
+        before = found.get(action.operation)
+        if before is None:
+            found[action.operation] = action
+            continue
+        found[action.operation] = msgspec.structs.replace(
+            before,
+            change=digest(before.change, action.change),
+            repeatable=before.repeatable and action.repeatable,
+            also=tuple(dict.fromkeys((*before.also, *action.also))),
+            cascade=before.cascade or action.cascade,
+            details="; ".join(text for text in (before.details, action.details) if text),
+        )
+    return tuple(found.values())
 
 
 def _update_object(request: AdmissionRequest, new: ObjectHead, old: ObjectHead) -> tuple[Action, ...]:
@@ -154,11 +224,15 @@ def _template_change(target: Target, old: PodTemplate | None, new: PodTemplate |
 
 
 def _deploy(target: Target, old: PodTemplate | None, new: PodTemplate) -> Action:
+    # A new template replaces the running pods as surely as a restart does.
+    also = (RESTART,) if old is not None else ()
     was, now = images(old) if old else {}, images(new)
     changed = [
         f"image {name}: {was.get(name, 'none')} → {image}" for name, image in now.items() if was.get(name) != image
     ]
-    return Action(DEPLOY, target, digest(DEPLOY, new.content()), details="; ".join(changed) or "pod template")
+    return Action(
+        DEPLOY, target, digest(DEPLOY, new.content()), also=also, details="; ".join(changed) or "pod template"
+    )
 
 
 def _scale(target: Target, before: int | None, after: int | None) -> Action:
@@ -195,6 +269,38 @@ def _without_scheme_and_port(name: str) -> str:
     return parts[0]
 
 
+_WITH_STATUS = frozenset({"", "status"})
+_RBAC = "rbac.authorization.k8s.io"
+_PERMISSIONS = (_KindChange(ACCESS, kinds.permissions),)
+_BY_KIND: dict[tuple[str, str], tuple[_KindChange, ...]] = {
+    ("", "configmaps"): (_KindChange(ACCESS, kinds.trust_config_map),),
+    ("", "namespaces"): (_KindChange(DELETE, kinds.namespace_finalized, frozenset({"finalize"})),),
+    ("", "nodes"): (_KindChange(DRAIN, kinds.drained, _WITH_STATUS),),
+    ("", "persistentvolumes"): (_KindChange(DELETE, kinds.volume_released),),
+    ("", "secrets"): (_KindChange(ACCESS, kinds.token_secret),),
+    ("", "serviceaccounts"): (_KindChange(ACCESS, kinds.minted_token, frozenset({"token"})),),
+    (_RBAC, "clusterrolebindings"): _PERMISSIONS,
+    (_RBAC, "clusterroles"): _PERMISSIONS,
+    (_RBAC, "rolebindings"): _PERMISSIONS,
+    (_RBAC, "roles"): _PERMISSIONS,
+    ("apiextensions.k8s.io", "customresourcedefinitions"): (
+        _KindChange(DELETE, kinds.definition_emptied, _WITH_STATUS),
+    ),
+    ("apps", "daemonsets"): (_KindChange(DEPLOY, kinds.workload_resumed),),
+    ("apps", "deployments"): (_KindChange(DEPLOY, kinds.workload_resumed),),
+    ("apps", "statefulsets"): (
+        _KindChange(DELETE, kinds.claims_deleted),
+        _KindChange(DEPLOY, kinds.workload_resumed),
+    ),
+    ("autoscaling", "horizontalpodautoscalers"): (_KindChange(SCALE, kinds.autoscaled),),
+    ("batch", "cronjobs"): (_KindChange(SCALE, kinds.parallelism),),
+    ("batch", "jobs"): (_KindChange(DELETE, kinds.job_ended), _KindChange(SCALE, kinds.parallelism)),
+    ("certificates.k8s.io", "certificatesigningrequests"): (
+        _KindChange(ACCESS, kinds.signed_certificate, frozenset({"", "approval", "status"})),
+    ),
+    ("certificates.k8s.io", "clustertrustbundles"): (_KindChange(ACCESS, kinds.trust_data),),
+    ("keda.sh", "scaledobjects"): (_KindChange(SCALE, kinds.autoscaled),),
+}
 _BY_OPERATION: dict[str, Callable[[AdmissionRequest], tuple[Action, ...]]] = {
     "DELETE": _delete,
     "CONNECT": _connect,

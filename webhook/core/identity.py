@@ -42,7 +42,10 @@ class Controllers:
             return user.credential_id.startswith(CERTIFICATE_PREFIX)
         if self._nodes and name.startswith("system:node:"):
             return "system:nodes" in user.groups and user.credential_id.startswith(CERTIFICATE_PREFIX)
-        return name == "system:apiserver" and "system:masters" in user.groups
+        # The API server's own loopback client has a uid that it made up and no credential; a certificate in its name has
+        # one, and impersonation (unless it forges a uid, too) has no uid.
+        loopback = bool(user.uid) and not user.credential_id
+        return name == "system:apiserver" and "system:masters" in user.groups and loopback
 
 
 def service_account_username(namespaced_name: str) -> str:

@@ -15,14 +15,11 @@ SCALE: Final = "scale"
 EXEC: Final = "exec"
 RESTART: Final = "restart"
 DEPLOY: Final = "deploy"
+DRAIN: Final = "drain"
+ACCESS: Final = "access"
+GUARD: Final = "guard"
 
-OPERATIONS: Final = (DELETE, DEPLOY, EXEC, RESTART, SCALE)
-
-IMPLIED: Final[dict[str, tuple[str, ...]]] = {
-    # A changed pod template replaces the running pods as surely as a rollout restart does: whoever guards `restart`
-    # must not be walked around by a changed environment variable.
-    DEPLOY: (RESTART,),
-}
+OPERATIONS: Final = (ACCESS, DELETE, DEPLOY, DRAIN, EXEC, GUARD, RESTART, SCALE)
 
 CHANGE_PREFIX_LENGTH: Final = 16
 """Hexadecimal digits of a digest that a person carries in ``--change``: 64 bits, bound to one person and one target."""
@@ -67,6 +64,8 @@ class Action(msgspec.Struct, frozen=True):
     Args:
         change: SHA-256 (hex) of what exactly is changed, so that proof for image A does not let image B pass.
         repeatable: whether asking again would produce the same ``change`` (a restart carries the time of day).
+        also: classes whose rules apply as well: a changed pod template replaces the running pods as surely as a restart
+            does, and an eviction is what a drain is made of.
         cascade: the target takes objects of any kind with it (a Namespace).
         replicas_from, replicas_to: for ``scale``; None when unknown.
         details: for people and the audit: ``replicas 3 → 0``, ``image c: a → b``, ``command ls -l``.
@@ -76,6 +75,7 @@ class Action(msgspec.Struct, frozen=True):
     target: Target
     change: str
     repeatable: bool = True
+    also: tuple[str, ...] = ()
     cascade: bool = False
     replicas_from: int | None = None
     replicas_to: int | None = None

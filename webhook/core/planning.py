@@ -8,21 +8,30 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from webhook.core.applicable import NAMESPACES, PolicyIndex, Subject
+from webhook.core.applicable import PolicyIndex, Subject
 from webhook.core.assertion import AuthorizationDetail
-from webhook.core.operation import Action, Target
+from webhook.core.classify import CASCADES
+from webhook.core.guard import Guard
+from webhook.core.operation import DELETE, DEPLOY, DRAIN, GUARD, RESTART, Action, Target
 from webhook.core.request import UserInfo
 from webhook.core.requirement import Requirement
 
 
-def requirements_for(index: PolicyIndex, user: UserInfo, details: Iterable[AuthorizationDetail]) -> list[Requirement]:
-    """The requirements that a step-up for these details will have to meet; empty when nothing asks for one."""
+def requirements_for(
+    index: PolicyIndex, user: UserInfo, details: Iterable[AuthorizationDetail], own_namespace: str = ""
+) -> list[Requirement]:
+    """The requirements that a step-up for these details will have to meet; empty when nothing asks for one.
+
+    Args:
+        own_namespace: where kube-stepup itself runs.
+    """
     found: dict[tuple[str, str], Requirement] = {}
     for detail in details:
-        applicable = index.applicable(user, _actions(detail), Subject())
-        for demand in applicable.demands:
-            if demand.enforcement == "Deny":
-                found[demand.requirement.policy, demand.requirement.rule] = demand.requirement
+        for action in _actions(detail):
+            weakened = Guard(index, own_namespace).planned(action.target) if action.operation == GUARD else ()
+            for demand in index.applicable(user, [action], Subject(weakened=weakened)).demands:
+                if demand.enforcement == "Deny":
+                    found[demand.requirement.policy, demand.requirement.rule] = demand.requirement
     return list(found.values())
 
 
@@ -30,10 +39,21 @@ def _actions(detail: AuthorizationDetail) -> list[Action]:
     if detail.scope == "Namespace":
         # Any kind in the namespace: what deleting everything inside could ask, as a Namespace's own deletion does.
         target = Target(detail.group, detail.resource or "*", detail.namespace, "*")
-        return [Action(detail.operation, target, "", cascade=True)]
+        return [Action(detail.operation, target, "", also=_ALSO.get(detail.operation, ()), cascade=True)]
     names = [one.name for one in detail.objects] or ["*"]
-    cascade = (detail.group, detail.resource) == NAMESPACES
+    kind = (detail.group, detail.resource)
+    also = _ALSO.get(detail.operation, ()) if detail.operation != DELETE or kind in DRAINED else ()
     return [
-        Action(detail.operation, Target(detail.group, detail.resource, detail.namespace, name), "", cascade=cascade)
+        Action(
+            detail.operation,
+            Target(detail.group, detail.resource, detail.namespace, name),
+            "",
+            also=also,
+            cascade=kind in CASCADES,
+        )
         for name in names
     ]
+
+
+_ALSO = {DEPLOY: (RESTART,), DELETE: (DRAIN,)}
+DRAINED = frozenset({("", "pods"), ("", "nodes")})

@@ -13,7 +13,7 @@ import re2  # RE2: no pattern of a policy can take for ever
 
 from webhook.core.durations import parse_seconds
 from webhook.core.identity import is_bound_service_account, service_account_of
-from webhook.core.operation import IMPLIED, OPERATIONS, Action, Target
+from webhook.core.operation import GUARD, OPERATIONS, Action
 from webhook.core.request import UserInfo
 from webhook.core.requirement import ASSURANCES, BINDINGS, SCOPES, USES, Requirement
 from webhook.core.selectors import Labels, LabelSelector, Matcher, any_glob
@@ -137,13 +137,13 @@ class Rule:
 
         What takes everything inside with it (a Namespace) is asked whatever deleting anything inside would be.
         """
-        if not self.covers(action.operation):
+        if not self.covers(action.operation, action.also):
             return False
         return action.cascade or self._resources(action.target.group_resource)
 
-    def covers(self, operation: str) -> bool:
-        """Whether the rule is about this class, or about one that it implies."""
-        return operation in self.operations or any(one in self.operations for one in IMPLIED.get(operation, ()))
+    def covers(self, operation: str, also: tuple[str, ...] = ()) -> bool:
+        """Whether the rule is about this class, or about one that comes with it."""
+        return operation in self.operations or any(one in self.operations for one in also)
 
 
 class Policy:
@@ -206,14 +206,22 @@ class Policy:
         """Whether the policy's subjects include the user."""
         return self._subjects is None or self._subjects.include(user)
 
+    @property
+    def guarding_requirements(self) -> tuple[Requirement, ...]:
+        """What weakening this policy asks for: its `guard` rules, else the strictest of its rules, for the very object.
+
+        The strictest is the one with the highest assurance and then the shortest age: reason patterns have no order, so the
+        others' are not asked for.
+        """
+        rules = [rule for rule in self.rules if GUARD in rule.operations]
+        if not rules:
+            strict = max(self.rules, key=lambda rule: (rule.requirement.assurance, -rule.requirement.max_age_seconds))
+            rules = [strict]
+        return tuple(msgspec.structs.replace(rule.requirement, use="Once", scope="Object") for rule in rules)
+
     def rules_for(self, action: Action) -> list[Rule]:
         """The rules that ask for proof of the action."""
         return [rule for rule in self.rules if rule.applies_to(action)]
-
-
-def resource_of(target: Target) -> str:
-    """The form that ``resources`` globs are matched against: ``apps/deployments``, ``core/pods``."""
-    return target.group_resource
 
 
 def _resource_matcher(patterns: tuple[str, ...]) -> Matcher:

@@ -56,6 +56,14 @@ class GroupVersionResource(msgspec.Struct, frozen=True):
     resource: str = ""
 
 
+class OwnerReference(msgspec.Struct, frozen=True, rename="camel"):
+    """Whose end is the end of an object, too."""
+
+    uid: str = ""
+    kind: str = ""
+    name: str = ""
+
+
 class ObjectMeta(msgspec.Struct, frozen=True, rename="camel"):
     """The metadata that decisions read."""
 
@@ -67,6 +75,8 @@ class ObjectMeta(msgspec.Struct, frozen=True, rename="camel"):
     labels: dict[str, str] | None = None
     annotations: dict[str, str] | None = None
     deletion_timestamp: str | None = None
+    owner_references: tuple[OwnerReference, ...] = ()
+    finalizers: tuple[str, ...] = ()
 
 
 class ObjectHead(msgspec.Struct, frozen=True, rename="camel"):

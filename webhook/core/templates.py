@@ -13,6 +13,9 @@ import msgspec
 from webhook.core.request import ObjectHead
 
 RESTARTED_AT = "kubectl.kubernetes.io/restartedAt"
+JOB_LABELS = frozenset(
+    {"batch.kubernetes.io/controller-uid", "batch.kubernetes.io/job-name", "controller-uid", "job-name"}
+)
 _NULL = b"null"
 
 
@@ -67,6 +70,10 @@ class PodTemplate:
         metadata = dict(self._decoded().get("metadata") or {})
         metadata.pop("annotations", None)
         metadata.pop("creationTimestamp", None)
+        labels = metadata.get("labels")
+        if isinstance(labels, dict):
+            # The API server makes these up for each Job that is created.
+            metadata["labels"] = {key: value for key, value in labels.items() if key not in JOB_LABELS}
         return {"metadata": metadata, "annotations": annotations, "spec": self.spec}
 
     def _annotations(self) -> dict[str, Any]:

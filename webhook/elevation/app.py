@@ -75,6 +75,7 @@ class Services:
             self.state.index,
             options,
             session_extra_key=settings.session_extra_key,
+            own_namespace=settings.namespace,
         )
         self.enrolment = Enrolment(people, Totp(options.totp, envelope), options)
 

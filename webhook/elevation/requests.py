@@ -47,6 +47,7 @@ class ElevationRequests:
         settings: ElevationSettings,
         *,
         session_extra_key: str = "",
+        own_namespace: str = "",
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._store = store
@@ -57,6 +58,7 @@ class ElevationRequests:
         self._index = index
         self._settings = settings
         self._session_extra_key = session_extra_key
+        self._own_namespace = own_namespace
         self._clock = clock
 
     async def create(self, requester: Requester, wanted: WantedElevation) -> JSON:
@@ -67,7 +69,7 @@ class ElevationRequests:
         """
         wanted.checked()
         details = wanted.authorization_details()
-        requirements = requirements_for(self._index, requester.user, details)
+        requirements = requirements_for(self._index, requester.user, details, self._own_namespace)
         if not requirements:
             return _object("", _spec(wanted), {"phase": "NotRequired", "message": "no policy asks for a step-up"})
         challenge = merged(requirements)
@@ -107,7 +109,7 @@ class ElevationRequests:
         if factor is None:
             raise invalid("spec.factor", f"must be one of {', '.join(self._factors)}")
         details = msgspec.convert(elevation["spec"]["details"], list[AuthorizationDetail])
-        requirements = requirements_for(self._index, requester.user, details)
+        requirements = requirements_for(self._index, requester.user, details, self._own_namespace)
         if not requirements:
             raise RequestError("no policy asks for this any more", code="not-required", status=409, reason="Conflict")
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -204,7 +205,7 @@ async def test_the_path_is_random_and_made_once() -> None:
     one, other = World(), World()
     await one.path.step()
     await other.path.step()
-    assert len(one.trust.path_secret) == 43
+    assert re.fullmatch("[0-9a-f]{64}", one.trust.path_secret)
     assert one.trust.path_secret != other.trust.path_secret
     assert one.data(PATH) == {"path": one.trust.path_secret}
     one.kube.calls.clear()
@@ -233,11 +234,21 @@ async def test_a_deleted_path_is_made_again_as_the_configuration_says(client: di
     assert world.data(PATH) == {"path": "a" * 43}
 
 
-async def test_a_path_that_cannot_be_used_is_not_used() -> None:
-    world = World()
-    await world.put(PATH, path="short")
-    await world.path.step()
-    assert world.trust.path_secret == ""
+@pytest.mark.parametrize(
+    ("path", "by_service", "by_url"),
+    [
+        ("short", False, False),
+        ("a" * 16, True, True),
+        ("Upper_Case-" + "a" * 16, False, True),
+        ("a/" * 16, False, False),
+    ],
+)
+async def test_a_path_that_cannot_be_used_is_not_used(path: str, by_service: bool, by_url: bool) -> None:
+    for url, usable in (("", by_service), ("https://127.0.0.1:1", by_url)):
+        world = World(webhook_url=url)
+        await world.put(PATH, path=path)
+        await world.path.step()
+        assert world.trust.path_secret == (path if usable else "")
 
 
 async def test_the_bundle_gets_into_the_api_service_and_back_into_it() -> None:

@@ -8,10 +8,12 @@ from typing import Any
 import pytest
 
 from tests.fakes.kube import FakeKube
+from webhook.adapters.kube import AnswerError
 from webhook.controller.coverage import Area, Coverage
 from webhook.controller.observed import Observed
 from webhook.controller.trust import Trust
 from webhook.controller.webhooks import WebhookConfiguration, render
+from webhook.errors import StoreUnavailableError
 from webhook.settings import ControllerIdentities, ControllerSettings, Settings
 
 PROD = Coverage(Area(frozenset({"prod"})), Area(frozenset({"prod", "audited"})))
@@ -178,8 +180,8 @@ class Clock:
 class Loop:
     """The loop over a fake API server, with a policy on `prod`."""
 
-    def __init__(self, **options: Any) -> None:
-        self.kube = FakeKube()
+    def __init__(self, kube: FakeKube | None = None, **options: Any) -> None:
+        self.kube = kube or FakeKube()
         self.clock = Clock()
         self.applied: list[tuple[Coverage, dict[str, int]]] = []
         self.observed = Observed(self.kube, lambda: None)  # type: ignore[arg-type]
@@ -337,3 +339,22 @@ async def test_the_owner_is_added_and_takes_the_place_of_an_earlier_one_of_its_n
     await loop.loop.step()
     owners = loop.kube.objects[STORED]["metadata"]["ownerReferences"]
     assert [one["uid"] for one in owners] == ["other", role["metadata"]["uid"]]
+
+
+class Refusing(FakeKube):
+    """An API server that quotes what it refuses."""
+
+    async def create(self, path: str, body: dict[str, Any], **_: Any) -> dict[str, Any]:
+        error = AnswerError(422, "Invalid", "POST", path)
+        error.message = f"webhooks[0].clientConfig: {body['webhooks'][0]['clientConfig']}"
+        raise error
+
+
+async def test_the_path_does_not_get_into_an_error_and_so_not_into_the_log() -> None:
+    loop = Loop(kube=Refusing())
+    loop.sync()
+    with pytest.raises(StoreUnavailableError) as caught:
+        await loop.loop.step()
+    assert "clientConfig" in caught.value.message
+    assert PATH not in str(caught.value)
+    assert loop.applied == []

@@ -30,7 +30,7 @@ def includes(info: dict[str, object], **settings: object) -> bool:
         user("system:kube-controller-manager", credential=X509),
         user("system:kube-scheduler", credential=X509),
         user("system:node:n1", "system:nodes", credential=X509),
-        user("system:apiserver", "system:masters", credential=None),
+        user("system:apiserver", "system:masters", credential=None, uid="made-up-at-start"),
     ],
 )
 def test_the_clusters_own_parts_are_controllers(info: dict[str, object]) -> None:
@@ -56,7 +56,9 @@ def test_the_clusters_own_parts_are_controllers(info: dict[str, object]) -> None
         pytest.param(user("system:node:n1", credential=X509), id="a node without its group"),
         pytest.param(user("system:node:n1", "system:nodes", credential=None), id="an impersonated node"),
         pytest.param(user("system:kube-scheduler", credential="JTI=a"), id="a token in a component's name"),
-        pytest.param(user("system:apiserver", credential=None), id="the API server's name without its group"),
+        pytest.param(user("system:apiserver", credential=None, uid="u"), id="the API server's name without its group"),
+        pytest.param(user("system:apiserver", "system:masters", credential=None), id="the API server impersonated"),
+        pytest.param(user("system:apiserver", "system:masters", uid="u"), id="a certificate in the API server's name"),
         pytest.param(
             user("system:serviceaccount:kube-system", credential="JTI=a", uid="u"), id="half a service account"
         ),
