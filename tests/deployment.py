@@ -48,7 +48,7 @@ class Deployment:
         self.folder = cluster.workdir / f"deployment-{secrets.token_hex(4)}"
         self.folder.mkdir()
         self._overrides = dict(overrides or {})
-        self._path_secret = secrets.token_urlsafe(32)
+        self.path_secret = secrets.token_hex(32)
         ports = free_ports(replicas + 2)
         self.admission_ports = ports[:replicas]
         self.elevation_port, self.balancer_port = ports[replicas:]
@@ -190,7 +190,7 @@ class Deployment:
         self._ca_file = self.folder / "ca.crt"
         self._ca_file.write_bytes(self.cluster.credentials.serving_ca.certificate)
         self._secret_file = self.folder / "path-secret"
-        self._secret_file.write_text(self._path_secret)
+        self._secret_file.write_text(self.path_secret)
         self.cluster.kubectl("create", "namespace", NAMESPACE, user=ADMIN)
         objects = [one for one in self._rendered() if one["kind"] not in WORKLOADS]
         self._accounts = sorted(one["metadata"]["name"] for one in objects if one["kind"] == "ServiceAccount")
@@ -224,7 +224,7 @@ class Deployment:
 
     def _path_secret_object(self) -> dict[str, Any]:
         metadata = {"name": "kube-stepup-webhook-path", "namespace": NAMESPACE}
-        return {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": {"path": self._path_secret}}
+        return {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": {"path": self.path_secret}}
 
     def _add_server(self, name: str, server: str, sections: dict[str, Any]) -> None:
         kubeconfig = self._kubeconfig(next(account for account in self._accounts if server in account))

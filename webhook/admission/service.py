@@ -54,7 +54,7 @@ class Admission:
         self._live = live
         self._controllers = controllers
         self._expected = expected
-        self._guard = Guard(state.index, namespace)
+        self._guard = Guard(state.index, namespace, controllers.accounts)
         self._clock = clock
 
     async def review(self, body: bytes) -> bytes:

@@ -112,7 +112,7 @@ def _decide(
     identities = ControllerIdentities()
     controllers = Controllers(identities.service_accounts, identities.certificate_users)
     actions, subject = classify(request), subject_of(request)
-    weakened = Guard(index, OWN_NAMESPACE).weakened_by(request)
+    weakened = Guard(index, OWN_NAMESPACE, controllers.accounts).weakened_by(request)
     if weakened:
         actions = (*actions, guarding_action(request))
         subject = msgspec.structs.replace(subject, weakened=weakened)

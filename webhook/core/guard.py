@@ -6,18 +6,21 @@ those is RBAC and the API server's static policies (docs/threat-model.md).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from webhook.core.applicable import NAMESPACES, PolicyIndex
 from webhook.core.classify import target_of
+from webhook.core.kinds import TOKEN_SECRET
 from webhook.core.metadata import changed_labels
 from webhook.core.operation import GUARD, Action, Target, digest
 from webhook.core.policy import API_VERSION, ENFORCEMENTS, KIND, Policy
 from webhook.core.request import AdmissionRequest
+from webhook.core.templates import pod_template
 from webhook.errors import PolicyError
 
 OWN_GROUP: Final = "kube-stepup.io"
+ACCOUNT_ANNOTATION: Final = "kubernetes.io/service-account.name"
 OWN_GROUPS: Final = (".kube-stepup.io", ".elevation.kube-stepup.io")
 DEFINITIONS: Final = frozenset(
     {("apiextensions.k8s.io", "customresourcedefinitions"), ("apiregistration.k8s.io", "apiservices")}
@@ -47,11 +50,13 @@ class Guard:
 
     Args:
         namespace: where kube-stepup itself runs.
+        controllers: accounts (``namespace/name``) that pass as controllers of the cluster.
     """
 
-    def __init__(self, index: PolicyIndex, namespace: str) -> None:
+    def __init__(self, index: PolicyIndex, namespace: str, controllers: Iterable[str] = ()) -> None:
         self._index = index
         self._namespace = namespace
+        self._controllers = frozenset(controllers)
 
     def weakened_by(self, request: AdmissionRequest) -> tuple[Policy, ...]:
         """The denying policies that this request would switch off or make laxer; empty when it does neither."""
@@ -64,6 +69,8 @@ class Guard:
             return self._strictest()
         if request.namespace == self._namespace and kind in OWN_KINDS:
             return self._strictest()
+        if account := borrowed_account(request):
+            return self._by_account(account)
         return self._by_object_labels(request) if request.operation == "UPDATE" else ()
 
     def planned(self, target: Target) -> tuple[Policy, ...]:
@@ -83,12 +90,16 @@ class Guard:
             or (target.namespace == self._namespace and kind in OWN_KINDS)
         ):
             return self._strictest()
+        if kind == ("", "serviceaccounts"):
+            return self._by_account(f"{target.namespace}/{target.name}")
         labels = self._index.namespaces.get(target.namespace)
-        return tuple(
+        lent = self._lent_in(target.namespace)
+        selecting = [
             one
             for one in self._denying()
             if one.object_selector is not None and one.can_match_namespace(target.namespace, labels)
-        )
+        ]
+        return tuple(dict.fromkeys([*lent, *selecting]))
 
     def _by_namespace(self, request: AdmissionRequest) -> tuple[Policy, ...]:
         new, old = request.new_head(), request.old_head()
@@ -118,6 +129,12 @@ class Guard:
             return tuple(one for one in found if one.can_match_namespace(request.namespace, labels))
         return tuple(one for one in found if one.can_match_cluster_scoped)
 
+    def _by_account(self, account: str) -> tuple[Policy, ...]:
+        """Whoever can act as an account that is never asked is never asked: borrowing it is the moment to ask."""
+        if account in self._controllers:
+            return self._strictest()
+        return tuple(policy for policy in self._denying() if policy.exempt.include_account(account))
+
     def _by_own_object(self, request: AdmissionRequest) -> tuple[Policy, ...]:
         if request.resource.resource != "stepuppolicies":
             return self._strictest()
@@ -127,6 +144,12 @@ class Guard:
         if request.operation == "UPDATE" and _is_no_laxer(request.body(), policy):
             return ()
         return (policy,)
+
+    def _lent_in(self, namespace: str) -> tuple[Policy, ...]:
+        """What running a pod in a namespace could weaken: it may run as any account there."""
+        if any(account.startswith(f"{namespace}/") for account in self._controllers):
+            return self._strictest()
+        return tuple(policy for policy in self._denying() if policy.exempt.has_account_in(namespace))
 
     def _denying(self) -> list[Policy]:
         return [policy for policy in self._index.policies.values() if policy.enforcement == "Deny"]
@@ -140,6 +163,36 @@ class Guard:
 
         denying = self._denying()
         return (max(denying, key=strictness),) if denying else ()
+
+
+def borrowed_account(request: AdmissionRequest) -> str:
+    """The service account (``namespace/name``) that somebody will be able to act as after this request; empty if none.
+
+    By a token (``serviceaccounts/token``, a Secret that becomes one) or by a pod that runs as it.
+    """
+    kind, sub_resource = (request.resource.group, request.resource.resource), request.sub_resource
+    if kind == ("", "serviceaccounts") and sub_resource == "token":
+        return f"{request.namespace}/{request.name}"
+    if request.operation not in {"CREATE", "UPDATE"} or sub_resource:
+        return ""
+    if kind == ("", "secrets"):
+        body = request.body()
+        annotations = (body.get("metadata") or {}).get("annotations") or {}
+        name = annotations.get(ACCOUNT_ANNOTATION, "") if body.get("type") == TOKEN_SECRET else ""
+        return f"{request.namespace}/{name}" if name else ""
+    return _runs_as(request)
+
+
+def _runs_as(request: AdmissionRequest) -> str:
+    new, old = request.new_head(), request.old_head()
+    template = pod_template(new) if new is not None else None
+    if template is None:
+        return ""
+    name = str(template.spec.get("serviceAccountName") or "default")
+    before = pod_template(old) if old is not None else None
+    if before is not None and before.raw == template.raw:
+        return ""  # nothing that runs changes
+    return f"{request.namespace}/{name}"
 
 
 def guarding_action(request: AdmissionRequest) -> Action:

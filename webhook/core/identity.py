@@ -29,14 +29,15 @@ class Controllers:
     def __init__(
         self, service_accounts: Iterable[str], certificate_users: Iterable[str], *, nodes_by_certificate: bool = True
     ) -> None:
-        self._accounts = {service_account_username(account) for account in service_accounts}
+        self.accounts = frozenset(service_accounts)
+        self._usernames = {service_account_username(account) for account in self.accounts}
         self._certificates = set(certificate_users)
         self._nodes = nodes_by_certificate
 
     def includes(self, user: UserInfo) -> bool:
         """Whether this is a controller, kubelet or the API server itself, and not a person in its name."""
         name = user.username
-        if name in self._accounts:
+        if name in self._usernames:
             return is_bound_service_account(user)
         if name in self._certificates:
             return user.credential_id.startswith(CERTIFICATE_PREFIX)

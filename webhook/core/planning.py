@@ -18,17 +18,25 @@ from webhook.core.requirement import Requirement
 
 
 def requirements_for(
-    index: PolicyIndex, user: UserInfo, details: Iterable[AuthorizationDetail], own_namespace: str = ""
+    index: PolicyIndex,
+    user: UserInfo,
+    details: Iterable[AuthorizationDetail],
+    own_namespace: str = "",
+    controllers: Iterable[str] = (),
 ) -> list[Requirement]:
     """The requirements that a step-up for these details will have to meet; empty when nothing asks for one.
 
     Args:
         own_namespace: where kube-stepup itself runs.
+        controllers: accounts that pass as controllers of the cluster.
     """
+    controllers = tuple(controllers)
     found: dict[tuple[str, str], Requirement] = {}
     for detail in details:
         for action in _actions(detail):
-            weakened = Guard(index, own_namespace).planned(action.target) if action.operation == GUARD else ()
+            weakened = (
+                Guard(index, own_namespace, controllers).planned(action.target) if action.operation == GUARD else ()
+            )
             for demand in index.applicable(user, [action], Subject(weakened=weakened)).demands:
                 if demand.enforcement == "Deny":
                     found[demand.requirement.policy, demand.requirement.rule] = demand.requirement

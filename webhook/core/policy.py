@@ -12,7 +12,7 @@ import msgspec
 import re2  # RE2: no pattern of a policy can take for ever
 
 from webhook.core.durations import parse_seconds
-from webhook.core.identity import is_bound_service_account, service_account_of
+from webhook.core.identity import is_bound_service_account, service_account_of, service_account_username
 from webhook.core.operation import GUARD, OPERATIONS, Action
 from webhook.core.request import UserInfo
 from webhook.core.requirement import ASSURANCES, BINDINGS, SCOPES, USES, Requirement
@@ -101,6 +101,7 @@ class Subjects:
         self._groups = any_glob(spec.groups)
         accounts = spec.service_accounts if isinstance(spec, SubjectsSpec) else ()
         self._accounts = any_glob(accounts)
+        self._account_namespaces = any_glob(account.partition("/")[0] for account in accounts)
         self.is_empty = not (spec.users or spec.groups or accounts)
 
     def include(self, user: UserInfo) -> bool:
@@ -111,6 +112,14 @@ class Subjects:
             return True
         account = service_account_of(user)
         return bool(account) and self._accounts(account)
+
+    def include_account(self, account: str) -> bool:
+        """Whether a service account (``namespace/name``) is meant."""
+        return self._accounts(account) or self._users(service_account_username(account))
+
+    def has_account_in(self, namespace: str) -> bool:
+        """Whether a service account of a namespace can be meant."""
+        return self._account_namespaces(namespace)
 
     def privilege(self, user: UserInfo) -> bool:
         """Whether the user is meant **and** shown by a credential: an exemption is never given to a bare name.

@@ -1,0 +1,151 @@
+"""`kubectl elevate` as it is typed: the plugin found by kubectl, at a terminal, around kubectl and helm."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.cluster.sites import Site
+from tests.people import Person
+
+SECONDS = 30.0
+
+
+class Terminal:
+    """A command at a pseudo-terminal of its own."""
+
+    def __init__(self, person: Person, command: list[str]) -> None:
+        environment = person.cluster.environment(person.name, person.groups)
+        environment["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), environment["PATH"]])
+        environment["TERM"] = "xterm"
+        self.output = ""
+        self._child, self._terminal = os.forkpty()
+        if self._child == 0:
+            os.execvpe(command[0], command, environment)
+
+    def read_until(self, text: str) -> None:
+        deadline = time.monotonic() + SECONDS
+        while text not in self.output:
+            ready, _, _ = select.select([self._terminal], [], [], 0.2)
+            assert time.monotonic() < deadline, self.output
+            if ready:
+                self._read()
+
+    def type(self, text: str) -> None:
+        os.write(self._terminal, text.encode())
+
+    def end(self) -> int:
+        while self._read():
+            pass
+        _, status = os.waitpid(self._child, 0)
+        os.close(self._terminal)
+        return os.waitstatus_to_exitcode(status)
+
+    def _read(self) -> bool:
+        try:
+            data = os.read(self._terminal, 65536)
+        except OSError:
+            return False
+        self.output += data.decode(errors="replace")
+        return bool(data)
+
+
+def test_kubectl_finds_the_plugin_and_six_digits_are_enough(site: Site, alice: Person) -> None:
+    terminal = Terminal(alice, ["kubectl", "elevate", "--", "kubectl", "delete", "deploy/web", "-n", site.prod])
+    terminal.read_until("Code: ")
+    terminal.type(alice.code() + "\r")
+    assert terminal.end() == 0, terminal.output
+    assert "••••••" in terminal.output
+    assert alice.code() not in terminal.output
+    assert 'deployment.apps "web" deleted' in terminal.output
+
+
+def test_a_wrong_code_is_asked_again(site: Site, alice: Person) -> None:
+    terminal = Terminal(alice, ["kubectl", "elevate", "delete", "deploy/web", "-n", site.prod])
+    terminal.read_until("Code: ")
+    terminal.type("000000\r")
+    terminal.read_until("that code is wrong")
+    terminal.type(alice.code() + "\r")
+    assert terminal.end() == 0, terminal.output
+
+
+def test_an_interactive_shell_in_a_pod_keeps_its_terminal(site: Site, alice: Person) -> None:
+    pod = site.pod()
+    terminal = Terminal(alice, ["kubectl", "elevate", "--", "kubectl", "exec", "-it", "-n", site.prod, pod, "--", "sh"])
+    terminal.read_until("Code: ")
+    terminal.type(alice.code() + "\r")
+    terminal.read_until("# ") if os.geteuid() == 0 else terminal.read_until("$ ")
+    terminal.type("echo $((6*7)); [ -t 0 ] && echo is-a-terminal\n")
+    terminal.read_until("is-a-terminal\r\n")
+    assert "42\r\n" in terminal.output
+    terminal.type("exit\n")
+    assert terminal.end() == 0, terminal.output
+
+
+def test_giving_up_ends_with_130_and_deletes_nothing(site: Site, alice: Person) -> None:
+    terminal = Terminal(alice, ["kubectl", "elevate", "--", "kubectl", "delete", "deploy/web", "-n", site.prod])
+    terminal.read_until("Code: ")
+    terminal.type("\x03")
+    assert terminal.end() == 130
+    assert site.get("deploy/web", "-o", "name")
+
+
+def test_two_targets_of_one_command_are_one_proof(site: Site, alice: Person) -> None:
+    robot = Person(site.deployment, "robot")
+    robot.kubectl("create", "configmap", "c", "-n", site.prod, check=True)
+    passed = alice.elevate("--", "kubectl", "delete", "deploy/web", "configmap/c", "-n", site.prod)
+    assert passed.returncode == 0, passed.stderr
+    assert passed.stderr.count("needs a step-up") == 2
+    assert len(alice.kubectl("get", "elevationrequests", "-o", "name").stdout.split()) == 1
+
+
+def test_standard_input_is_played_again(site: Site, alice: Person) -> None:
+    manifest = json.dumps({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p", "namespace": site.prod}, "spec": {"nodeName": "n1", "containers": [{"name": "c", "image": "i"}]}})  # fmt: skip
+    passed = alice.elevate("--", "kubectl", "create", "-f", "-", stdin=manifest)
+    assert passed.stdout.strip() == "pod/p created", passed.stderr
+
+
+def test_helm_is_wrapped_like_kubectl(site: Site, alice: Person, tmp_path: Path) -> None:
+    (tmp_path / "templates").mkdir()
+    (tmp_path / "Chart.yaml").write_text("apiVersion: v2\nname: shop\nversion: 0.1.0\n")
+    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "shop"}, "spec": {"nodeName": "n1", "containers": [{"name": "c", "image": "i"}]}}  # fmt: skip
+    (tmp_path / "templates" / "pod.yaml").write_text(json.dumps(pod))
+    helm = str(site.deployment.cluster.programs.path("helm"))
+    refused = alice.run([helm, "install", "shop", str(tmp_path), "-n", site.prod])
+    assert "needs a step-up" in refused.stderr
+    alice.run([helm, "uninstall", "shop", "-n", site.prod])
+    passed = alice.elevate("--", helm, "install", "shop", str(tmp_path), "-n", site.prod)
+    assert passed.returncode == 0, passed.stderr
+    assert site.get("pod/shop", "-o", "name") == "pod/shop"
+
+
+@pytest.mark.parametrize("code", [0, 1, 42])
+def test_a_command_that_nobody_refused_ends_as_it_ends(alice: Person, code: int) -> None:
+    ended = alice.elevate("--", "sh", "-c", f"echo out; echo err >&2; exit {code}")
+    assert (ended.returncode, ended.stdout, ended.stderr) == (code, "out\n", "err\n")
+
+
+def test_status_list_and_revoke(site: Site, alice: Person) -> None:
+    assert "No elevations in force" in alice.elevate("status", check=True).stdout
+    alice.elevate("delete", "deploy/web", "-n", site.prod, "--reason", "OPS-1", check=True)
+    status = json.loads(alice.elevate("status", "-o", "json", check=True).stdout)
+    assert status["enrolled"]
+    (one,) = status["elevations"]
+    assert one["spec"]["reason"] == "OPS-1"
+    assert "OPS-1" in alice.elevate("list", check=True).stdout
+    alice.elevate("revoke", "--all", check=True)
+    assert "your step-up was revoked" in alice.kubectl("delete", "deploy/web", "-n", site.prod).stderr
+
+
+def test_json_carries_the_assertion_for_programs(site: Site, alice: Person) -> None:
+    answer = alice.elevate("scale", "deploy/web", "-n", site.prod, "-o", "json", check=True)
+    result = json.loads(answer.stdout)
+    assert result["required"]
+    assert result["assertion"].count(".") == 2
+    assert result["challenge"]["acr_values"] == "aal2"
