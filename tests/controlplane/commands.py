@@ -145,6 +145,7 @@ def kube_controller_manager(program: Path, kubeconfig: Path, credentials: Creden
         f"--authorization-kubeconfig={kubeconfig}",
         "--secure-port=0",  # nobody asks it anything
         "--leader-elect=false",
+        "--node-monitor-grace-period=24h",  # kwok renews no lease: after 50 s its node, and the pods there, would fall
         "--kube-api-qps=1000",  # the default of 20 makes it take 5 s to start
         "--kube-api-burst=1000",
         "--use-service-account-credentials=true",
