@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import ssl
+import time
 import urllib.error
 import urllib.request
 
@@ -13,6 +14,8 @@ from tests.cluster.sites import Site
 from tests.controlplane.cluster import ADMIN
 from tests.deployment import LOOPBACK, Deployment
 from tests.people import API, Person
+
+DOCUMENT_SECONDS = 75.0  # the API server asks an APIService for its OpenAPI document once a minute
 
 
 def detail(site: Site, operation: str = "delete", **fields: object) -> dict[str, object]:
@@ -24,8 +27,13 @@ class TestDiscovery:
     def test_kubectl_lists_and_explains_the_resources(self, deployment: Deployment) -> None:
         listed = deployment.cluster.kubectl("api-resources", "--api-group=elevation.kube-stepup.io", "-o", "name")
         assert "elevationrequests.elevation.kube-stepup.io" in listed.stdout.split()
-        explained = deployment.cluster.kubectl("explain", "elevationrequests.spec.details.scope")
-        assert "Object, Resource or Namespace" in explained.stdout, explained.stderr
+        deadline = time.monotonic() + DOCUMENT_SECONDS
+        while True:
+            explained = deployment.cluster.kubectl("explain", "elevationrequests.spec.details.scope")
+            if "Object, Resource or Namespace" in explained.stdout:
+                break
+            assert time.monotonic() < deadline, explained.stderr
+            time.sleep(1)
 
     def test_get_prints_columns_and_objects(self, site: Site, alice: Person) -> None:
         alice.prove(detail(site), reason="OPS-7")
@@ -86,7 +94,8 @@ class TestWho:
         trusted = ssl.create_default_context(cafile=str(deployment.folder / "ca.crt"))
         with pytest.raises(urllib.error.HTTPError) as caught:
             urllib.request.urlopen(request, timeout=5, context=trusted)
-        assert caught.value.code == 401
+        with caught.value as refused:
+            assert refused.code == 401
 
     def test_a_client_certificate_of_the_cluster_ca_is_not_the_front_proxys(self, deployment: Deployment) -> None:
         pair = deployment.cluster.client_certificate("alice")
@@ -107,7 +116,8 @@ class TestWho:
         )
         with pytest.raises(urllib.error.HTTPError) as caught:
             urllib.request.urlopen(request, timeout=5, context=trusted)
-        assert caught.value.code == 401
+        with caught.value as refused:
+            assert refused.code == 401
 
 
 class TestAsked:
