@@ -163,6 +163,7 @@ class ControllerSettings(_Section):
     api_service: str = "v1alpha1.elevation.kube-stepup.io"  # empty: there is none
     webhook_url: str = ""  # for a server outside the cluster; a Service otherwise
     path_secret: str = "kube-stepup-webhook-path"
+    path_secret_rotation_seconds: int = Field(24 * 3600, ge=0)  # 0: never
     own_service_accounts: tuple[str, ...] = ()
     excluded_namespaces: tuple[str, ...] = ("kube-system", "kube-node-lease")
     max_guarded_namespaces: int = Field(400, ge=1, le=5000)

@@ -13,6 +13,7 @@ from webhook.adapters.cluster_state import ClusterState
 from webhook.adapters.kube import KubeClient
 from webhook.admission.hot_path import ASGIApp, HotPath
 from webhook.admission.live import Live
+from webhook.admission.path_secrets import PathSecrets
 from webhook.admission.service import Admission
 from webhook.core.assertion import Expected
 from webhook.core.identity import Controllers
@@ -38,7 +39,7 @@ def health(
     return app
 
 
-def create_app(settings: Settings, kube: KubeClient, path_secret: str) -> ASGIApp:
+def create_app(settings: Settings, kube: KubeClient, path_secrets: PathSecrets) -> ASGIApp:
     """The whole application over one Kubernetes client, which it closes when it ends."""
     options = settings.admission
     state = ClusterState(kube, stall_seconds=options.watch_stall_seconds)
@@ -66,4 +67,4 @@ def create_app(settings: Settings, kube: KubeClient, path_secret: str) -> ASGIAp
         waiting = state.waiting_for
         return waiting if waiting or state.verifier.key_ids else ["a signing key"]
 
-    return HotPath(health(lifespan, waiting_for), admission.review, path_secret)
+    return HotPath(health(lifespan, waiting_for), admission.review, path_secrets.accept)

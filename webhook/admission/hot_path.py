@@ -7,7 +7,6 @@ is, and a forged review must not use up somebody's proof.
 
 from __future__ import annotations
 
-import hmac
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
@@ -27,19 +26,21 @@ class HotPath:
     """Answers reviews by ``review``; everything else goes to ``app``.
 
     Args:
-        path_secret: last part of the path; empty means that the path is ``/validate`` alone.
+        accepts: whether the last part of the path is the one that only the API server knows.
     """
 
-    def __init__(self, app: ASGIApp, review: Callable[[bytes], Awaitable[bytes]], path_secret: str = "") -> None:
+    def __init__(
+        self, app: ASGIApp, review: Callable[[bytes], Awaitable[bytes]], accepts: Callable[[str], bool]
+    ) -> None:
         self._app = app
         self._review = review
-        self._path = f"{PATH}/{path_secret}" if path_secret else PATH
+        self._accepts = accepts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One ASGI connection."""
         if scope["type"] != "http" or not scope["path"].startswith(PATH):
             await self._app(scope, receive, send)
-        elif not hmac.compare_digest(scope["path"].encode(), self._path.encode()):
+        elif not self._accepts(scope["path"][len(PATH) :]):
             await _respond(send, 404, b'{"detail":"Not Found"}')
         elif scope["method"] != "POST":
             await _respond(send, 405, b'{"detail":"Method Not Allowed"}', (b"allow", b"POST"))

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import uvicorn
 
 from webhook.adapters.audit import configure
 from webhook.adapters.kube import KubeClient
 from webhook.adapters.serving import reload_certificate, require_files, serve
 from webhook.admission.app import create_app
+from webhook.admission.path_secrets import PathSecrets
 from webhook.errors import ConfigurationError
 from webhook.settings import Settings
-
-MIN_PATH_SECRET_LETTERS = 16
 
 
 async def run(settings: Settings) -> None:
@@ -26,8 +23,9 @@ async def run(settings: Settings) -> None:
     require_files(settings.tls_cert_file, settings.tls_key_file)
     kube = await KubeClient.connect(settings.kubeconfig)
     options = settings.admission
+    path_secrets = PathSecrets(options.path_secret_file)
     config = uvicorn.Config(
-        create_app(settings, kube, _path_secret(options.path_secret_file)),
+        create_app(settings, kube, path_secrets),
         host=settings.bind_address,
         port=options.port,
         http="httptools",
@@ -44,16 +42,8 @@ async def run(settings: Settings) -> None:
     config.load()
     if config.ssl is None:
         raise ConfigurationError("no TLS", field="tlsCertFile")
-    await serve(config, reload_certificate(config.ssl, settings.tls_cert_file, settings.tls_key_file))
-
-
-def _path_secret(file: str) -> str:
-    if not file:
-        return ""
-    try:
-        secret = Path(file).read_text(encoding="ascii").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"cannot read {file}", field="admission.pathSecretFile") from error
-    if len(secret) < MIN_PATH_SECRET_LETTERS or "/" in secret:
-        raise ConfigurationError("needs at least 16 letters and no slash", field="admission.pathSecretFile")
-    return secret
+    await serve(
+        config,
+        reload_certificate(config.ssl, settings.tls_cert_file, settings.tls_key_file),
+        path_secrets.run(),
+    )

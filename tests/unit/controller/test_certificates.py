@@ -45,7 +45,7 @@ class World:
         self.settings = Settings(audience="test", controller=ControllerSettings(**options))
         secrets = Secrets(self.kube, "kube-stepup")  # type: ignore[arg-type]
         self.certificates = Certificates(secrets, self.settings, self.trust, now=lambda: self.now)
-        self.path = PathSecret(self.kube, secrets, self.settings, self.trust)  # type: ignore[arg-type]
+        self.path = PathSecret(self.kube, secrets, self.settings, self.trust, now=lambda: self.now)  # type: ignore[arg-type]
         self.bundle = ApiServiceBundle(self.kube, self.settings, self.trust)  # type: ignore[arg-type]
 
     def data(self, path: str) -> dict[str, str]:
@@ -207,7 +207,7 @@ async def test_the_path_is_random_and_made_once() -> None:
     await other.path.step()
     assert re.fullmatch("[0-9a-f]{64}", one.trust.path_secret)
     assert one.trust.path_secret != other.trust.path_secret
-    assert one.data(PATH) == {"path": one.trust.path_secret}
+    assert one.data(PATH)["path"] == one.trust.path_secret
     one.kube.calls.clear()
     await one.path.step()
     assert one.writes() == []
@@ -231,7 +231,7 @@ async def test_a_deleted_path_is_made_again_as_the_configuration_says(client: di
     body = {"metadata": {"name": "kube-stepup"}, "webhooks": [{"clientConfig": client}]}
     await world.kube.create(CONFIGURATION.rsplit("/", 1)[0], body)
     await world.path.step()
-    assert world.data(PATH) == {"path": "a" * 43}
+    assert world.data(PATH)["path"] == "a" * 43
 
 
 @pytest.mark.parametrize(
@@ -249,6 +249,38 @@ async def test_a_path_that_cannot_be_used_is_not_used(path: str, by_service: boo
         await world.put(PATH, path=path)
         await world.path.step()
         assert world.trust.path_secret == (path if usable else "")
+
+
+async def test_the_path_is_replaced_every_day_without_a_moment_in_which_a_replica_does_not_know_it() -> None:
+    world = World()
+    await world.path.step()
+    first = world.trust.path_secret
+    world.now += DAY
+    await world.path.step()
+    announced = world.data(PATH)["next"]
+    assert (world.trust.path_secret, world.data(PATH)["path"]) == (first, first), "not used before it is known"
+    world.now += timedelta(minutes=4)
+    await world.path.step()
+    assert world.trust.path_secret == first
+    world.now += timedelta(minutes=2)
+    await world.path.step()
+    assert world.trust.path_secret == announced != first
+    assert world.data(PATH)["previous"] == first, "still accepted, until the API server has let go of it"
+    world.now += timedelta(minutes=6)
+    await world.path.step()
+    assert set(world.data(PATH)) == {"path", "since"}
+    assert world.data(PATH)["path"] == announced
+
+
+async def test_a_path_without_a_date_is_dated_and_one_that_shall_stay_stays() -> None:
+    dated, stays = World(), World(path_secret_rotation_seconds=0)
+    for world in (dated, stays):
+        await world.put(PATH, path="a" * 32)
+        await world.path.step()
+        world.now += DAY
+        await world.path.step()
+    assert "next" in dated.data(PATH)
+    assert stays.data(PATH) == {"path": "a" * 32}
 
 
 async def test_the_bundle_gets_into_the_api_service_and_back_into_it() -> None:
