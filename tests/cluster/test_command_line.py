@@ -81,7 +81,7 @@ def test_an_interactive_shell_in_a_pod_keeps_its_terminal(site: Site, alice: Per
     terminal.read_until("Code: ")
     terminal.type(alice.code() + "\r")
     terminal.read_until("# ") if os.geteuid() == 0 else terminal.read_until("$ ")
-    terminal.type("echo $((6*7)); [ -t 0 ] && echo is-a-terminal\n")
+    terminal.type("echo $((6*7)); [ -t 0 ] && echo is-a-''terminal\n")
     terminal.read_until("is-a-terminal\r\n")
     assert "42\r\n" in terminal.output
     terminal.type("exit\n")

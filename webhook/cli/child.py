@@ -10,8 +10,8 @@ import subprocess
 import sys
 import termios
 import tty
-from collections.abc import Callable, Sequence
-from typing import Any, Final
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, Protocol
 
 from webhook.cli.exits import FAILED, ElevateError
 from webhook.cli.replay import Input
@@ -21,44 +21,71 @@ FROM_THE_TERMINAL: Final = (signal.SIGINT, signal.SIGQUIT)
 PARTIAL_LINE_SECONDS: Final = 0.1
 IDLE_SECONDS: Final = 0.5
 CHUNK_BYTES: Final = 64 * 1024
+LINE_BYTES: Final = 256 * 1024  # more than a refusal that helm has put on one line; what is longer passes at once
 SIGNAL_BASE: Final = 128
 NOT_FOUND: Final = 127
 
 
-class Child:
-    """One run of the command."""
+class ErrorSink(Protocol):
+    """Takes a command's error output."""
 
-    def __init__(self, command: Sequence[str], source: Input) -> None:
+    def line(self, line: bytes) -> None:
+        """Take one whole line, with its end."""
+
+    def idle(self) -> None:
+        """Nothing has come for a moment."""
+
+    def may_begin(self, part: bytes) -> bool:
+        """Whether to wait a moment for the rest of a line that begins like this."""
+
+
+class Child:
+    """One run of the command.
+
+    Args:
+        environment: of the command; ours when None.
+    """
+
+    def __init__(self, command: Sequence[str], source: Input, environment: Mapping[str, str] | None = None) -> None:
         self._command = list(command)
         self._source = source
+        self._environment = environment
         self._process: subprocess.Popen[bytes] | None = None
+        self._early: list[int] = []
+        self.was_interrupted = False
 
     @staticmethod
     def write(data: bytes) -> None:
-        """To our own error output, unchanged."""
-        sys.stderr.flush()
+        """To our own error output, unchanged; to nowhere when nobody reads it any more."""
+        if sys.stderr is not None:
+            sys.stderr.flush()
         view = memoryview(data)
-        while view:
-            view = view[os.write(2, view) :]
+        try:
+            while view:
+                view = view[os.write(2, view) :]
+        except BrokenPipeError:
+            return
 
-    def run(self, line: Callable[[bytes], None], may_begin: Callable[[bytes], bool]) -> int:
+    def run(self, sink: ErrorSink) -> int:
         """Run it to its end; its exit code, 128+N if signal N ended it.
-
-        Args:
-            line: gets each line of its error output.
-            may_begin: whether to wait a moment for the rest of a line that begins like this.
 
         Raises:
             ElevateError: there is no such program.
         """
         ours, theirs = self._error_output()
         stdin = self._source.open()
-        before = {number: signal.signal(number, self._pass_on) for number in (*FORWARDED, *FROM_THE_TERMINAL)}
+        # One that is ignored (nohup, a job in the background of a script) stays ignored, by the command as well.
+        passed = [one for one in (*FORWARDED, *FROM_THE_TERMINAL) if signal.getsignal(one) is not signal.SIG_IGN]
+        before = {number: signal.signal(number, self._pass_on) for number in passed}
         resized = signal.signal(signal.SIGWINCH, lambda *_: _copy_size(ours)) if os.isatty(ours) else None
         try:
-            self._process = subprocess.Popen(self._command, stdin=stdin, stderr=theirs)  # noqa: S603 - what was typed
+            self._process = subprocess.Popen(  # noqa: S603 - what was typed
+                self._command, stdin=stdin, stderr=theirs, env=self._environment
+            )
             os.close(theirs)
-            self._pump(ours, line, may_begin)
+            for number in self._early:
+                self._process.send_signal(number)
+            self._pump(ours, sink)
             status = self._process.wait()
         except FileNotFoundError as error:
             os.close(theirs)
@@ -74,11 +101,17 @@ class Child:
                 signal.signal(number, handler)
             if resized is not None:
                 signal.signal(signal.SIGWINCH, resized)
+        self.was_interrupted = self.was_interrupted or status < 0
         return SIGNAL_BASE - status if status < 0 else status
 
     def _pass_on(self, number: int, _: Any) -> None:
         """The terminal sends its signals to the command as well; those meant for us alone are passed on."""
-        if number in FORWARDED and self._process is not None and self._process.poll() is None:
+        self.was_interrupted = True
+        if number in FROM_THE_TERMINAL and _has_the_terminal():
+            return
+        if self._process is None:
+            self._early.append(number)
+        elif self._process.poll() is None:
             self._process.send_signal(number)
 
     def _has_ended(self) -> bool:
@@ -87,6 +120,7 @@ class Child:
     @staticmethod
     def _error_output() -> tuple[int, int]:
         """A pseudo-terminal where our error output is a terminal (so that colours and width stay), else a pipe."""
+        _open_error_output()
         if not os.isatty(2):
             return os.pipe()
         ours, theirs = os.openpty()
@@ -94,11 +128,12 @@ class Child:
         _copy_size(ours)
         return ours, theirs
 
-    def _pump(self, ours: int, line: Callable[[bytes], None], may_begin: Callable[[bytes], bool]) -> None:
+    def _pump(self, ours: int, sink: ErrorSink) -> None:
         pending = b""
         while True:
             ready, _, _ = select.select([ours], [], [], PARTIAL_LINE_SECONDS if pending else IDLE_SECONDS)
             if not ready:
+                sink.idle()
                 if not pending and self._has_ended():
                     break  # what it left running in the background keeps our end open, and need not be waited for
                 self.write(pending)
@@ -112,12 +147,36 @@ class Child:
                 break
             *whole, pending = (pending + data).split(b"\n")
             for one in whole:
-                line(one + b"\n")
-            if pending and not may_begin(pending):
+                sink.line(one + b"\n")
+            if pending and (len(pending) > LINE_BYTES or not sink.may_begin(pending)):
+                sink.idle()
                 self.write(pending)
                 pending = b""
         if pending:
-            line(pending)
+            sink.line(pending)
+
+
+def _open_error_output() -> None:
+    """Where ours is closed, nothing else may get its number: a pipe of ours would be written to in its place."""
+    try:
+        os.fstat(2)
+    except OSError:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        if nowhere != 2:
+            os.dup2(nowhere, 2)
+            os.close(nowhere)
+
+
+def _has_the_terminal() -> bool:
+    """Whether we are what the terminal's Ctrl-C goes to, and so the command, too."""
+    try:
+        terminal = os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY)
+    except OSError:
+        return False
+    try:
+        return os.tcgetpgrp(terminal) == os.getpgrp()
+    finally:
+        os.close(terminal)
 
 
 def _copy_size(descriptor: int) -> None:

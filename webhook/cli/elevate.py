@@ -6,6 +6,7 @@ kubectl elevate delete deploy/web -n prod                  step up beforehand
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Annotated, Final
 
@@ -16,6 +17,7 @@ from webhook.cli.exits import INTERRUPTED, OK, TABLE, USAGE, ElevateError
 from webhook.cli.kubectl import Kubectl
 from webhook.cli.targets import OPERATIONS, operations_of
 
+COMPLETE_VARIABLE: Final = "_KUBECTL_ELEVATE_COMPLETE"
 CARRIERS: Final = ("auto", "record", "annotation")
 HELP: Final = f"""Fresh proof for what a policy guards: one command, six digits.
 
@@ -25,7 +27,17 @@ kubectl elevate delete deploy/web -n prod --reason OPS-7
 
 kubectl's own flags (--context, --kubeconfig, --as, -n …) are passed on to it. {TABLE}"""
 
-Targets = Annotated[list[str] | None, typer.Argument(metavar="TARGET...", help="deploy/web, or deploy web db")]
+
+def _targets(context: typer.Context, incomplete: str) -> list[str]:
+    from webhook.cli.completion import targets
+
+    return targets(_kubectl(), _Run.namespace, context.params.get("targets") or [], incomplete)
+
+
+Targets = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="TARGET...", help="deploy/web, or deploy web db", autocompletion=_targets),
+]
 Reason = Annotated[str, typer.Option("--reason", "-r", help="Why; recorded, and demanded by some policies.")]
 Change = Annotated[str, typer.Option("--change", help="Digest of the change, as the refusal names it.")]
 Scope = Annotated[str, typer.Option("--scope", help="object, resource (a kind in a namespace) or namespace.")]
@@ -66,6 +78,8 @@ def _elevate(  # one set of options for all five operations
     carrier: str,
     output: str,
 ) -> None:
+    from dataclasses import replace
+
     from webhook.cli.elevation import annotate, can_be_annotated, say, step_up
     from webhook.cli.targets import PLACEHOLDER, SCOPES, Wanted, details_of
 
@@ -86,9 +100,9 @@ def _elevate(  # one set of options for all five operations
     details = details_of(wanted, kubectl)
     result = step_up(kubectl, details, "" if reason == PLACEHOLDER else reason)
     if result.assertion and can_be_annotated(details, carrier):
-        import dataclasses
-
-        result = dataclasses.replace(result, annotated=annotate(kubectl, details, result.assertion))
+        result = replace(result, annotated=annotate(kubectl, details, result.assertion))
+    if result.assertion and carrier == "annotation" and not result.annotated:
+        say("it could not be put on the object; its record carries it all the same")
     if as_json:
         print(result.to_json())
     elif not result.assertion:
@@ -170,11 +184,11 @@ def revoke(
 @app.command()
 def completion(shell: Annotated[str, typer.Argument(help="bash, zsh, fish or powershell")]) -> None:
     """Print a completion script; kubectl's own completion uses the same through `kubectl_complete-elevate`."""
-    from typer._completion_shared import get_completion_script
+    from webhook.cli.completion import SHELLS, script
 
-    if shell not in {"bash", "zsh", "fish", "powershell"}:
-        raise ElevateError("must be bash, zsh, fish or powershell", USAGE)
-    print(get_completion_script(prog_name="kubectl-elevate", complete_var="_KUBECTL_ELEVATE_COMPLETE", shell=shell))
+    if shell not in SHELLS:
+        raise ElevateError(f"must be {', '.join(SHELLS[:-1])} or {SHELLS[-1]}", USAGE)
+    print(script(shell))
 
 
 @app.command()
@@ -193,6 +207,8 @@ def main() -> None:
 def run(arguments: list[str]) -> int:
     """Run with arguments; the exit code (see ``exits``)."""
     try:
+        if arguments[:1] == ["__complete"] or COMPLETE_VARIABLE in os.environ:
+            return _complete(arguments)
         return _run(arguments)
     except ElevateError as error:
         sys.stderr.write(f"kube-stepup: {error.message}\n")
@@ -234,6 +250,23 @@ def _run(arguments: list[str]) -> int:
         shown()
         return USAGE
     return result if isinstance(result, int) else OK
+
+
+def _complete(arguments: list[str]) -> int:
+    import contextlib
+    import io
+
+    from webhook.cli import completion
+
+    words = completion.prepare(arguments)
+    _Run.flags, _Run.namespace = words.flags, words.namespace
+    found = io.StringIO()
+    with contextlib.suppress(SystemExit), contextlib.redirect_stdout(found):
+        app([], prog_name="kubectl-elevate", complete_var=COMPLETE_VARIABLE)
+    sys.stdout.write("".join(line for line in found.getvalue().splitlines(keepends=True) if line.strip()))
+    if arguments[:1] == ["__complete"]:
+        print(completion.NO_FILES)
+    return OK
 
 
 if __name__ == "__main__":

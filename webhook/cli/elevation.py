@@ -10,12 +10,13 @@ from typing import Any, Final
 
 from webhook.cli import prompt
 from webhook.cli.exits import REFUSED, WRONG_CODE, ElevateError
-from webhook.cli.kubectl import Kubectl
+from webhook.cli.kubectl import BODY, Kubectl
 
 ANNOTATION: Final = "kube-stepup.io/assertion"
 TRIES: Final = 3
 LONGEST_WAIT_SECONDS: Final = 10
-TOTP_LETTERS: Final = 8
+PERIOD_SECONDS: Final = 30  # of one-time codes (RFC 6238)
+FACTORS: Final = ("totp", "recovery-code")
 
 
 @dataclass(frozen=True)
@@ -65,15 +66,15 @@ def step_up(kubectl: Kubectl, details: list[dict[str, Any]], reason: str) -> Ste
 def annotate(kubectl: Kubectl, details: list[dict[str, Any]], assertion: str) -> bool:
     """Put the assertion on its one target; whether the person may. The record carries it all the same.
 
-    It goes by standard input: what is on a command line, everybody on the machine can read.
+    It goes by a pipe: what is on a command line, everybody on the machine can read.
     """
     (detail,) = details
     (target,) = detail["objects"]
     kind = f"{detail['resource']}.{detail['group']}" if detail["group"] else detail["resource"]
     where = ["-n", detail["namespace"]] if detail.get("namespace") else []
     patch = json.dumps({"metadata": {"annotations": {ANNOTATION: assertion}}})
-    arguments = ["patch", kind, target["name"], *where, "--type=merge", "--patch-file=/dev/stdin"]
-    return kubectl.run(*arguments, stdin=patch).returncode == 0
+    arguments = ["patch", kind, *where, "--type=merge", "--patch-file", BODY, "--", target["name"]]
+    return kubectl.run(*arguments, body=patch).returncode == 0
 
 
 def can_be_annotated(details: list[dict[str, Any]], carrier: str) -> bool:
@@ -101,18 +102,26 @@ def _request(kubectl: Kubectl, details: list[dict[str, Any]], reason: str) -> di
 def _answer(kubectl: Kubectl, name: str) -> dict[str, Any]:
     message, code = "", ""
     for attempt in range(TRIES):
-        given = prompt.ask_code()
-        factor = "totp" if len(given.replace(" ", "")) <= TOTP_LETTERS else "recovery-code"
+        given, factor = prompt.ask_code_of(FACTORS)
         spec = {"factor": factor, "code": given}
         status = kubectl.create(f"elevationrequests/{name}/answer", "ChallengeAnswer", spec)["status"]
         if status["accepted"]:
             answer: dict[str, Any] = status
             return answer
         message, code = status.get("message", "refused"), status.get("code", "")
-        wait = int(status.get("retryAfterSeconds") or 0)
-        if wait > LONGEST_WAIT_SECONDS or prompt.is_automatic():
+        wait = _wait_seconds(status, is_first=attempt == 0)
+        if wait is None or attempt + 1 == TRIES:
             break
-        if attempt + 1 < TRIES:
-            say(message)
+        say(message)
         time.sleep(wait)
     raise ElevateError(message, WRONG_CODE, code)
+
+
+def _wait_seconds(status: dict[str, Any], *, is_first: bool) -> float | None:
+    """How long to wait before the next try; None when there is to be none."""
+    if prompt.is_automatic():
+        # A program gives the same code until the next one is due: wait for that, once. A wrong code stays wrong.
+        used = status.get("code") == "code-already-used" and is_first
+        return PERIOD_SECONDS - time.time() % PERIOD_SECONDS + 1 if used else None
+    wait = int(status.get("retryAfterSeconds") or 0)
+    return wait if wait <= LONGEST_WAIT_SECONDS else None

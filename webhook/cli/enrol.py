@@ -49,7 +49,7 @@ def _show_secret(uri: str, secret: str) -> None:
 def _confirm(kubectl: Kubectl, name: str) -> dict[str, Any]:
     message, code = "", ""
     for attempt in range(TRIES):
-        given = prompt.ask_code("First code of the app")
+        given, _ = prompt.ask_code_of(("totp",), "First code of the app")
         answer = kubectl.create(f"authenticators/{name}/confirm", "AuthenticatorConfirmation", {"code": given})
         status: dict[str, Any] = answer["status"]
         if status["accepted"]:

@@ -5,6 +5,7 @@ helm's flags of the same meaning are translated.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import PurePath
 from typing import Final, NamedTuple
@@ -12,11 +13,14 @@ from typing import Final, NamedTuple
 WITH_VALUE: Final = frozenset(
     {
         "--as", "--as-group", "--as-uid", "--as-user-extra", "--cache-dir", "--certificate-authority", "--client-certificate",
-        "--client-key", "--cluster", "--context", "--kubeconfig", "--namespace", "-n", "--password", "--request-timeout",
-        "--server", "-s", "--tls-server-name", "--token", "--user", "--username",
+        "--client-key", "--cluster", "--context", "--kubeconfig", "--kuberc", "--namespace", "-n", "--password",
+        "--request-timeout", "--server", "-s", "--tls-server-name", "--token", "--user", "--username",
     }
 )  # fmt: skip
-SWITCHES: Final = frozenset({"--insecure-skip-tls-verify", "--disable-compression"})
+SWITCHES: Final = frozenset({"--insecure-skip-tls-verify", "--disable-compression", "--match-server-version"})
+# Taken, and not passed on: what kubectl tells from level 8 on has codes and assertions in it, and a profile is of one call.
+DROPPED: Final = frozenset({"-v", "--v", "--vmodule", "--log-flush-frequency", "--profile", "--profile-output"})
+DROPPED_SWITCHES: Final = frozenset({"--warnings-as-errors"})
 HELM: Final = {
     "--kube-apiserver": "--server",
     "--kube-as-group": "--as-group",
@@ -29,14 +33,28 @@ HELM: Final = {
     "--namespace": "--namespace",
     "-n": "--namespace",
 }
+# helm's environment names a cluster, too. HELM_KUBETOKEN is left out: it would have to go onto a command line.
+HELM_ENVIRONMENT: Final = {
+    "HELM_KUBEAPISERVER": "--server",
+    "HELM_KUBEASGROUPS": "--as-group",
+    "HELM_KUBEASUSER": "--as",
+    "HELM_KUBECAFILE": "--certificate-authority",
+    "HELM_KUBECONTEXT": "--context",
+    "HELM_KUBETLS_SERVER_NAME": "--tls-server-name",
+}
+PROGRAMS: Final = frozenset({"kubectl", "oc", "helm"})
 
 
 class Split(NamedTuple):
-    """A command line taken apart: kubectl's global flags, its namespace (empty when none is given), and the rest."""
+    """A command line taken apart: kubectl's global flags, its namespace (empty when none is given), and the rest.
+
+    ``program`` is kubectl, oc or helm; empty for any other.
+    """
 
     flags: tuple[str, ...]
     namespace: str
     rest: tuple[str, ...]
+    program: str = ""
 
 
 def split(arguments: Sequence[str]) -> Split:
@@ -50,9 +68,12 @@ def split(arguments: Sequence[str]) -> Split:
         if word == "--":
             return Split(tuple(flags), namespace, (*rest, word, *words))
         name, equals, value = word.partition("=")
-        if word.startswith("-n") and len(word) > 2 and not word.startswith("--") and not equals:
-            name, equals, value = "-n", "=", word[2:]
-        if name in WITH_VALUE and (equals or words):
+        if word[:2] in {"-n", "-s", "-v"} and len(word) > 2 and not equals:
+            name, equals, value = word[:2], "=", word[2:]
+        if name in DROPPED_SWITCHES or (name in DROPPED and (equals or words)):
+            if name in DROPPED and not equals:
+                words.pop(0)
+        elif name in WITH_VALUE and (equals or words):
             value = value if equals else words.pop(0)
             if name in {"-n", "--namespace"}:
                 namespace = value
@@ -66,16 +87,52 @@ def split(arguments: Sequence[str]) -> Split:
 
 
 def of_command(command: Sequence[str]) -> Split:
-    """The flags of a wrapped command: kubectl's, helm's, or none for any other program."""
-    program = PurePath(command[0]).name.removesuffix(".exe")
-    if program == "helm":
-        return split(_translated(command[1:]))
-    return split(command[1:]) if program in {"kubectl", "oc"} else Split((), "", tuple(command[1:]))
+    """The flags of a wrapped command: kubectl's, helm's, or none for any other program.
+
+    The program may stand behind others (`timeout 60 kubectl …`, `sudo -E kubectl …`).
+    """
+    for position, word in enumerate(command):
+        if word == "--":
+            break
+        program = PurePath(word).name.removesuffix(".exe")
+        if program in PROGRAMS:
+            rest = command[position + 1 :]
+            found = _of_helm(rest) if program == "helm" else split(rest)
+            return found._replace(program=program)
+    return Split((), "", tuple(command[1:]))
 
 
-def _translated(arguments: Sequence[str]) -> list[str]:
-    found = []
-    for word in arguments:
+def _of_helm(arguments: Sequence[str]) -> Split:
+    """Helm's own flags in kubectl's words; it has others of kubectl's names (`--username`) that mean something else."""
+    flags: list[str] = []
+    rest: list[str] = []
+    namespace = ""
+    words = list(arguments)
+    while words:
+        word = words.pop(0)
+        if word == "--kube-insecure-skip-tls-verify":
+            flags.append("--insecure-skip-tls-verify")
+            continue
         name, equals, value = word.partition("=")
-        found.append(f"{HELM[name]}{equals}{value}" if name in HELM else word)
+        if word[:2] == "-n" and len(word) > 2 and not equals:
+            name, equals, value = "-n", "=", word[2:]
+        if name not in HELM or not (equals or words):
+            rest.append(word)
+            continue
+        value = value if equals else words.pop(0)
+        if HELM[name] == "--namespace":
+            namespace = value
+        else:
+            flags.append(f"{HELM[name]}={value}")
+    return Split(tuple(_from_environment(flags)), namespace, tuple(rest))
+
+
+def _from_environment(flags: Sequence[str]) -> list[str]:
+    """What helm's environment adds to its flags; a flag wins over its variable."""
+    given = {flag.partition("=")[0] for flag in flags}
+    found = list(flags)
+    for variable, flag in HELM_ENVIRONMENT.items():
+        value = os.environ.get(variable, "")
+        if value and flag not in given:
+            found += [f"{flag}={one}" for one in (value.split(",") if flag == "--as-group" else [value])]
     return found

@@ -89,4 +89,8 @@ def revoke(
 
 
 def _kubectl(given: list[str] | None) -> Kubectl:
-    return Kubectl(flags.split(given or []).flags)
+    found = flags.split(given or [])
+    if found.rest or found.namespace:
+        # Left out, it would be another cluster that is operated on.
+        raise ElevateError(f"--kubectl: {' '.join(found.rest) or '--namespace'} is no global flag of kubectl's", USAGE)
+    return Kubectl(found.flags)

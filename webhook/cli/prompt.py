@@ -7,6 +7,7 @@ password manager's. The code never appears on a command line or in the environme
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import subprocess
 import termios
@@ -17,13 +18,15 @@ from typing import TYPE_CHECKING, Final
 from webhook.cli.exits import INTERRUPTED, USAGE, ElevateError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
 
 CODE_COMMAND: Final = "KUBECTL_ELEVATE_CODE_COMMAND"
 CODE_COMMAND_SECONDS: Final = 120
+MISTYPED: Final = 10
 BULLET: Final = "•".encode()
 _ENTER: Final = b"\r\n"
 _ERASE: Final = b"\x7f\x08"
+_ERASE_LINE: Final = b"\x15"  # Ctrl-U
 _END: Final = b"\x03\x04"
 
 
@@ -43,6 +46,34 @@ def ask_code(label: str = "Code") -> str:
         return _from_command(command)
     with _terminal() as terminal:
         return _read(terminal, f"{label}: ", hidden=True)
+
+
+def factor_of(code: str) -> str:
+    """Which factor a code is of by its looks; empty when it can be none, and trying it would only count as a wrong one."""
+    letters = re.sub(r"[\s-]", "", code)
+    if re.fullmatch(r"[0-9]{6,8}", letters, re.ASCII):
+        return "totp"
+    return "recovery-code" if re.fullmatch(r"[A-Za-z0-9]{12,64}", letters, re.ASCII) else ""
+
+
+def ask_code_of(factors: Collection[str], label: str = "Code") -> tuple[str, str]:
+    """A code that looks like one, and its factor; what does not is asked for again.
+
+    Raises:
+        ElevateError: as `ask_code`; or no code in several tries.
+    """
+    wanted = " or ".join(
+        {"totp": "the digits that your app shows", "recovery-code": "a recovery code"}[one] for one in factors
+    )
+    for _ in range(MISTYPED):
+        code = ask_code(label)
+        factor = factor_of(code)
+        if factor in factors:
+            return code, factor
+        if is_automatic():
+            raise ElevateError(f"what {CODE_COMMAND} printed is not {wanted}", USAGE)
+        os.write(2, f"kube-stepup: that is not {wanted}\n".encode())
+    raise ElevateError("given up", INTERRUPTED)
 
 
 def ask_line(label: str) -> str:
@@ -65,12 +96,24 @@ def has_terminal() -> bool:
 
 
 def _from_command(command: str) -> str:
+    # It may ask at the terminal ("touch your key"), but must not eat the input of the wrapped command.
+    try:
+        terminal = os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY)
+    except OSError:
+        terminal = os.open(os.devnull, os.O_RDONLY)
     try:
         result = subprocess.run(  # noqa: S603 - the person's own setting, no shell
-            shlex.split(command), capture_output=True, text=True, check=False, timeout=CODE_COMMAND_SECONDS
+            shlex.split(command),
+            stdin=terminal,
+            stdout=subprocess.PIPE,
+            text=True,
+            check=False,
+            timeout=CODE_COMMAND_SECONDS,
         )
     except (OSError, ValueError, subprocess.TimeoutExpired) as error:
         raise ElevateError(f"{CODE_COMMAND} did not run: {type(error).__name__}", USAGE) from error
+    finally:
+        os.close(terminal)
     code = result.stdout.strip()
     if result.returncode != 0 or not code:
         raise ElevateError(f"{CODE_COMMAND} ended with {result.returncode} and gave no code", USAGE)
@@ -111,9 +154,24 @@ def _read(terminal: int, label: str, *, hidden: bool) -> str:
             os.write(terminal, b"\n")
             return typed.decode(errors="replace").strip()
         if letter in _ERASE:
-            if typed:
-                typed.pop()
-                os.write(terminal, b"\b \b")
+            _rub_out(terminal, typed)
+        elif letter == _ERASE_LINE:
+            while typed:
+                _rub_out(terminal, typed)
         elif letter >= b" ":
             typed += letter
-            os.write(terminal, BULLET if hidden else letter)
+            # A letter of several bytes is one bullet.
+            os.write(terminal, letter if not hidden else b"" if _continues(letter[0]) else BULLET)
+
+
+def _rub_out(terminal: int, typed: bytearray) -> None:
+    while typed and _continues(typed[-1]):
+        typed.pop()
+    if typed:
+        typed.pop()
+        os.write(terminal, b"\b \b")
+
+
+def _continues(byte: int) -> bool:
+    """Whether a byte of UTF-8 continues a letter."""
+    return byte & 0xC0 == 0x80

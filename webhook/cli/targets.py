@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import re
-import shlex
-from collections.abc import Sequence
+import sys
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Final
 
 from webhook.cli.exits import USAGE, ElevateError
@@ -17,6 +18,13 @@ OPERATIONS: Final = ("access", "delete", "deploy", "drain", "exec", "guard", "re
 SCOPES: Final = {"object": "Object", "resource": "Resource", "namespace": "Namespace"}
 PLACEHOLDER: Final = "…"
 _OWN_NAMESPACE: Final = ("config", "view", "--minify", "-o", "jsonpath={..namespace}")
+_POD_NAMESPACE: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
+# A review of `exec` names the pod, so proof for what made it would be good for nothing.
+_MAKE_PODS: Final = frozenset(
+    {"cronjobs", "daemonsets", "deployments", "jobs", "replicasets", "replicationcontrollers", "statefulsets"}
+)
+# Their objects may be about to be created.
+_MAY_CREATE: Final = frozenset({"access", "deploy", "guard"})
 _CHANGE: Final = re.compile(r"^(-|[0-9a-f]{16,64})$")
 
 
@@ -59,37 +67,11 @@ def operations_of(text: str) -> tuple[str, ...]:
     return names if all(name in OPERATIONS for name in names) else ()
 
 
-def parse_line(words: Sequence[str]) -> Wanted | None:
-    """What a refusal's `kubectl elevate …` asks to run (the words after those two); None when it is not ours."""
-    if len(words) < 2 or not operations_of(words[0]):
-        return None
-    options: dict[str, str] = {}
-    rest = list(words[2:])
-    while rest:
-        name = rest.pop(0)
-        if name not in {"-n", "--change", "--reason"} or not rest:
-            return None
-        options[name] = rest.pop(0)
-    return Wanted(
-        operations=operations_of(words[0]),
-        targets=(words[1],),
-        namespace=options.get("-n", ""),
-        changes=tuple(options["--change"].split(",")) if "--change" in options else (),
-        reason="" if options.get("--reason") == PLACEHOLDER else options.get("--reason", ""),
-    )
-
-
-def parse_text(line: str) -> Wanted | None:
-    """The same from a line of text."""
-    try:
-        words = shlex.split(line)
-    except ValueError:
-        return None
-    return parse_line(words[2:]) if words[:2] == ["kubectl", "elevate"] else None
-
-
-def details_of(wanted: Wanted, kubectl: Kubectl) -> list[dict[str, Any]]:
+def details_of(wanted: Wanted, kubectl: Kubectl, *, must_exist: bool = True) -> list[dict[str, Any]]:
     """Authorization details, with the uids of objects that the person may read.
+
+    Args:
+        must_exist: refuse names that there are none of, unless they may be about to be created: a code is not spent on a typo.
 
     Raises:
         ElevateError: it is not clear what is meant.
@@ -100,10 +82,12 @@ def details_of(wanted: Wanted, kubectl: Kubectl) -> list[dict[str, Any]]:
     if wanted.scope == "resource":
         kinds = [target.partition("/")[0] for target in wanted.targets]
         found = [_kind(kind, wanted, kubectl) for kind in dict.fromkeys(kinds)]
+    elif wanted.files and _MAY_CREATE & set(wanted.operations):
+        found = _described_by_files(wanted, kubectl)
     elif wanted.selector or wanted.files:
         found = _listed(wanted, kubectl)
     else:
-        found = _named(wanted, kubectl)
+        found = _named(wanted, kubectl, must_exist=must_exist and not _MAY_CREATE & set(wanted.operations))
     if not found:
         raise ElevateError("name what you want to step up for, such as deploy/web", USAGE)
     return [detail for one in found for detail in _details(wanted, one)]
@@ -137,7 +121,7 @@ def _kind(kind: str, wanted: Wanted, kubectl: Kubectl) -> _Found:
     return _Found(group, resource, namespace)
 
 
-def _named(wanted: Wanted, kubectl: Kubectl) -> list[_Found]:
+def _named(wanted: Wanted, kubectl: Kubectl, *, must_exist: bool) -> list[_Found]:
     by_kind: dict[str, list[str]] = {}
     if wanted.targets and "/" not in wanted.targets[0]:
         first, *names = wanted.targets
@@ -156,43 +140,102 @@ def _named(wanted: Wanted, kubectl: Kubectl) -> list[_Found]:
     found = []
     for kind, names in by_kind.items():
         one = _kind(kind, wanted, kubectl)
-        uids = _uids(one, names, kubectl)
-        one.objects = [{"name": name, "uid": uids[name]} if name in uids else {"name": name} for name in names]
+        if "exec" in wanted.operations and one.resource in _MAKE_PODS:
+            raise ElevateError(
+                f"{kind} is none to run a command in: name the pod, or let kubectl choose it:"
+                f" kubectl elevate -- kubectl exec {kind}/{names[0]} …",
+                USAGE,
+            )
+        _add(one, names, kubectl, must_exist=must_exist)
         found.append(one)
     return found
 
 
-def _uids(one: _Found, names: list[str], kubectl: Kubectl) -> dict[str, str]:
-    """Uids by name; empty when the person may not read them: the proof is then good for the name."""
+def _add(one: _Found, names: list[str], kubectl: Kubectl, *, must_exist: bool) -> None:
+    uids, readable = _uids(one, names, kubectl)
+    missing = [name for name in names if name not in uids]
+    if missing and readable and must_exist:
+        where = f" in {one.namespace}" if one.namespace else ""
+        raise ElevateError(f"there is no {one.resource} {' '.join(missing)}{where}", USAGE)
+    one.objects += [{"name": name, "uid": uids[name]} if name in uids else {"name": name} for name in names]
+
+
+def _uids(one: _Found, names: list[str], kubectl: Kubectl) -> tuple[dict[str, str], bool]:
+    """Uids by name, and whether the person may read them; without one the proof is good for the name."""
     kind = f"{one.resource}.{one.group}" if one.group else one.resource
     where = ["-n", one.namespace] if one.namespace else []
     columns = "custom-columns=NAME:.metadata.name,UID:.metadata.uid"
-    result = kubectl.run("get", kind, *names, *where, "--ignore-not-found", "--no-headers", "-o", columns)
+    result = kubectl.run("get", kind, *where, "--ignore-not-found", "--no-headers", "-o", columns, "--", *names)
     rows = [line.split() for line in result.stdout.splitlines()]
-    return {row[0]: row[1] for row in rows if len(row) == 2}
+    return {row[0]: row[1] for row in rows if len(row) == 2}, result.returncode == 0
 
 
 def _listed(wanted: Wanted, kubectl: Kubectl) -> list[_Found]:
-    where = ["-n", wanted.namespace] if wanted.namespace else []
-    what = [*wanted.targets, *(word for file in wanted.files for word in ("-f", file))]
     selector = ["-l", wanted.selector] if wanted.selector else []
-    result = kubectl.run("get", *what, *selector, *where, "--ignore-not-found", "-o", "json")
-    if result.returncode != 0:
-        raise ElevateError(result.stderr.strip() or "kubectl get failed", USAGE)
-    listed = json.loads(result.stdout) if result.stdout.strip() else {}
-    items = listed.get("items", [listed] if listed else [])
+    items = _items(wanted, kubectl, "get", *selector, "--ignore-not-found")
     if not items:
         raise ElevateError("nothing matches; there is nothing to step up for", USAGE)
     found: dict[tuple[str, str, str], _Found] = {}
     for item in items:
-        group = item["apiVersion"].rpartition("/")[0]
-        kind = f"{item['kind'].lower()}.{group}" if group else item["kind"].lower()
-        _, resource, _ = resource_of(kind, kubectl)
+        group, resource, _ = _resource_of_item(item, kubectl)
         metadata = item["metadata"]
         key = (group, resource, metadata.get("namespace", ""))
         found.setdefault(key, _Found(*key)).objects.append({"name": metadata["name"], "uid": metadata["uid"]})
     return list(found.values())
 
 
+def _described_by_files(wanted: Wanted, kubectl: Kubectl) -> list[_Found]:
+    """What manifests name, whether it is there already or not."""
+    named: dict[tuple[str, str, str], list[str]] = {}
+    for item in _items(wanted, kubectl, "create", "--dry-run=client", "--validate=false"):
+        group, resource, namespaced = _resource_of_item(item, kubectl)
+        namespace = item["metadata"].get("namespace") or wanted.namespace
+        key = (group, resource, (namespace or _own_namespace(kubectl)) if namespaced else "")
+        named.setdefault(key, []).append(item["metadata"].get("name", ""))
+    found = []
+    for key, names in named.items():
+        if not all(names):
+            raise ElevateError("a manifest has an object without a name; it gets one only when it is created", USAGE)
+        one = _Found(*key)
+        _add(one, names, kubectl, must_exist=False)
+        found.append(one)
+    return found
+
+
+def _items(wanted: Wanted, kubectl: Kubectl, verb: str, *arguments: str) -> list[dict[str, Any]]:
+    where = ["-n", wanted.namespace] if wanted.namespace else []
+    what = [*wanted.targets, *(word for file in wanted.files for word in ("-f", file))]
+    given = sys.stdin.read() if "-" in wanted.files else None
+    result = kubectl.run(verb, *what, *where, *arguments, "-o", "json", stdin=given)
+    if result.returncode != 0:
+        raise ElevateError(result.stderr.strip() or f"kubectl {verb} failed", USAGE)
+    return [item for document in _documents(result.stdout) for item in document.get("items", [document])]
+
+
+def _documents(text: str) -> list[dict[str, Any]]:
+    """Kubectl prints a list, or one object, or (from a dry run) several one after the other."""
+    decoder = json.JSONDecoder()
+    found = []
+    position = 0
+    text = text.strip()
+    while position < len(text):
+        document, end = decoder.raw_decode(text, position)
+        found.append(document)
+        position = len(text) - len(text[end:].lstrip())
+    return found
+
+
+def _resource_of_item(item: dict[str, Any], kubectl: Kubectl) -> tuple[str, str, bool]:
+    group = item["apiVersion"].rpartition("/")[0]
+    return resource_of(f"{item['kind'].lower()}.{group}" if group else item["kind"].lower(), kubectl)
+
+
 def _own_namespace(kubectl: Kubectl) -> str:
-    return kubectl.run(*_OWN_NAMESPACE).stdout.strip() or "default"
+    """The namespace that kubectl takes when none is given: the context's, or inside a pod (client-go) the pod's own."""
+    result = kubectl.run(*_OWN_NAMESPACE)
+    if result.returncode == 0:
+        return result.stdout.strip() or "default"
+    own = os.environ.get("POD_NAMESPACE", "")
+    if not own and os.environ.get("KUBERNETES_SERVICE_HOST") and _POD_NAMESPACE.exists():
+        own = _POD_NAMESPACE.read_text().strip()
+    return own or "default"
