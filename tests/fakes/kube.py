@@ -9,8 +9,9 @@ import asyncio
 import copy
 import itertools
 import json
+import time
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any, Self
@@ -23,9 +24,14 @@ STATUS = "/status"
 
 
 class FakeKube:
-    """One API server. `objects` is what is stored, by path; `calls` are the (method, path) of every call."""
+    """One API server. `objects` is what is stored, by path; `calls` are the (method, path) of every call.
 
-    def __init__(self) -> None:
+    Args:
+        clock: seconds since the epoch, for `creationTimestamp`.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.time) -> None:
+        self._clock = clock
         self.objects: dict[str, dict[str, Any]] = {}
         self.calls: list[tuple[str, str]] = []
         self._versions = itertools.count(1)
@@ -57,7 +63,9 @@ class FakeKube:
         if where in self.objects:
             raise ConflictError(f"{where} exists")
         metadata.setdefault("uid", str(uuid.uuid4()))
-        metadata.setdefault("creationTimestamp", datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"))
+        metadata.setdefault(
+            "creationTimestamp", datetime.fromtimestamp(int(self._clock()), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        )
         metadata["generation"] = 1
         return self._store(where, obj, "ADDED")
 
@@ -146,6 +154,15 @@ class FakeKube:
     @staticmethod
     def _collection(where: str) -> str:
         return where.rsplit("/", 1)[0]
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    """Let the event loop turn until something holds, and not a turn longer."""
+    for _ in range(1000):
+        if holds():
+            return
+        await asyncio.sleep(0)
+    raise AssertionError("it never came to hold")
 
 
 async def _lines(queue: asyncio.Queue[dict[str, Any]]) -> AsyncIterator[bytes]:

@@ -35,7 +35,12 @@ class Misses(msgspec.Struct):
 
 
 class Authenticator(msgspec.Struct, rename="camel"):
-    """One authenticator of a person. ``last_step`` is the last time step that was accepted (RFC 6238 section 5.2)."""
+    """One authenticator of a person.
+
+    Args:
+        label: what the person calls it.
+        last_step: the last time step that was accepted (RFC 6238 section 5.2).
+    """
 
     name: str
     type: str
@@ -43,6 +48,7 @@ class Authenticator(msgspec.Struct, rename="camel"):
     created_at: float
     confirmed: bool = False
     last_step: int = 0
+    label: str = ""
 
 
 class PersonRecord(msgspec.Struct, rename="camel"):
@@ -169,7 +175,8 @@ def count_attempt(record: PersonRecord, credential: str, now: float) -> None:
     record.misses.pop(mine, None)
     record.misses[mine] = Misses(misses.count + 1, now)
     while len(record.misses) > MAX_REMEMBERED:
-        record.misses.pop(next(iter(record.misses)))
+        # Strangers first: they have their budget. Or wrong codes from new credentials would wipe out an old one's count.
+        record.misses.pop(next((one for one in record.misses if one not in record.known), mine))
 
 
 def accept_attempt(record: PersonRecord, credential: str) -> None:

@@ -39,9 +39,14 @@ def object_path(
     """Path of any object or collection of the Kubernetes API; names are percent-encoded."""
     parts = ["", "apis", group, version] if group else ["", "api", version]
     if namespace:
-        parts += ["namespaces", quote(namespace, safe="")]
-    parts += [quote(part, safe="") for part in (resource, name, subresource) if part]
+        parts += ["namespaces", _segment(namespace)]
+    parts += [_segment(part) for part in (resource, name, subresource) if part]
     return "/".join(parts)
+
+
+def _segment(name: str) -> str:
+    # HTTP clients resolve dot segments, also percent-encoded ones: encoded twice they name an object that cannot exist.
+    return name.replace(".", "%252E") if name in {".", ".."} else quote(name, safe="")
 
 
 class AnswerError(StoreUnavailableError):
@@ -213,7 +218,7 @@ class KubeClient:
             if response.status >= 300:
                 raise await _refusal(response, method, path)
             answer: JSONObject = msgspec.json.decode(await response.read())
-        except (aiohttp.ClientError, TimeoutError, msgspec.MsgspecError) as error:
+        except (aiohttp.ClientError, TimeoutError, msgspec.MsgspecError, UnicodeDecodeError) as error:
             raise StoreUnavailableError(f"the Kubernetes API's answer to {method} did not arrive whole") from error
         finally:
             response.release()
@@ -227,12 +232,13 @@ class KubeClient:
         headers: Mapping[str, str],
         timeout: aiohttp.ClientTimeout,  # noqa: ASYNC109 - aiohttp's own deadline, which covers the body too
     ) -> aiohttp.ClientResponse:
-        request = await self._api.param_serialize(
-            method, path, header_params=dict(headers), body=body, auth_settings=["BearerToken"]
-        )
         try:
+            # Reads the token anew when it is due, which may fail as well.
+            request = await self._api.param_serialize(
+                method, path, header_params=dict(headers), body=body, auth_settings=["BearerToken"]
+            )
             answer = await self._api.call_api(*request, _request_timeout=timeout)
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+        except (aiohttp.ClientError, ConfigException, TimeoutError, OSError) as error:
             raise StoreUnavailableError("the Kubernetes API cannot be reached") from error
         response: aiohttp.ClientResponse = answer.response
         return response
@@ -251,7 +257,7 @@ async def _refusal(response: aiohttp.ClientResponse, method: str, path: str) -> 
     try:
         status = msgspec.json.decode(await response.read())
         reason, text = str(status.get("reason") or reason), str(status.get("message") or "")[:500]
-    except (aiohttp.ClientError, TimeoutError, msgspec.MsgspecError, AttributeError):
+    except (aiohttp.ClientError, TimeoutError, msgspec.MsgspecError, UnicodeDecodeError, AttributeError):
         pass  # a proxy answered, not the API server: the HTTP status is all there is
     if response.status == HTTP_CONFLICT:
         return ConflictError(f"somebody else changed {path.split('?', 1)[0]} first")

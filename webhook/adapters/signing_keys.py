@@ -1,7 +1,8 @@
 """The keys that sign assertions: made at the first start, published as SigningKey objects, rotated by compare-and-swap.
 
 A new key is published first and signs only once every admission replica has had time to see it. A retired key loses its
-private half at once; its public half stays until the last assertion that it can have signed has expired.
+private half at once; its public half stays until the last assertion that it can have signed has expired. Public halves are
+sealed with the rest: whoever can write the Secret without the key-encryption key cannot have a key of their own published.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from webhook.adapters.audit import audit
-from webhook.adapters.envelope import Envelope
+from webhook.adapters.envelope import Envelope, UnsealError
 from webhook.adapters.kube import KubeClient, object_path, own_path
 from webhook.adapters.verifier import key_id
 from webhook.errors import ConflictError, StoreUnavailableError
@@ -33,19 +34,29 @@ from webhook.errors import ConflictError, StoreUnavailableError
 CHECK_SECONDS: Final = 20.0
 SWAP_ATTEMPTS: Final = 5
 GRACE_SECONDS: Final = 60  # clocks of replicas differ
+ACTIVE: Final = "signing-key"
+RETIRED: Final = "retired-signing-key"
 
 PrivateKey = ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey
 log = structlog.get_logger("signing-keys")
 
 
 class StoredKey(msgspec.Struct, rename="camel"):
-    """One key as the Secret holds it; times are seconds since the epoch, ``sealed`` is empty once retired."""
+    """One key as the Secret holds it; times are seconds since the epoch.
+
+    Args:
+        sealed: the private half, and nothing once retired; bound to the name and the public half.
+    """
 
     algorithm: str
     public_key: str
     created_at: float
+    sealed: str
     retired_at: float | None = None
-    sealed: str = ""
+
+    def context(self, kid: str) -> tuple[str, ...]:
+        """What ``sealed`` is bound to."""
+        return (RETIRED if self.retired_at else ACTIVE, self.algorithm, kid, self.public_key)
 
 
 class Signer(msgspec.Struct, frozen=True):
@@ -130,21 +141,21 @@ class SigningKeys:
         """
         for _ in range(SWAP_ATTEMPTS):
             stored = await self._kube.get(self._path)
-            keys = _read(stored) if stored else {}
+            keys, refused = self._read(stored)
             wanted, rotated = self._next(keys, rotate=rotate)
             try:
                 if stored is None:
                     await self._kube.create(self._path.rsplit("/", 1)[0], _secret(self._path, wanted))
-                elif wanted != keys:
-                    # Published before it is stored: no replica may sign with a key that nobody can verify.
-                    await self._publish(wanted)
+                elif wanted != keys or refused:
                     await self._kube.replace(self._path, {**stored, "data": _data(wanted)})
             except ConflictError:
                 continue
-            self._keys = wanted
+            for kid in refused:
+                audit("signing-key-refused", key_id=kid, code="unreadable-secret", outcome="removed")
+            await self._publish(wanted)
+            self._keys = wanted  # after it was published: none signs with a key that nobody can verify
             for kid in rotated:
                 audit("signing-key-rotated", key_id=kid, algorithm=wanted[kid].algorithm, outcome="published")
-            await self._publish(wanted)
             return
         raise StoreUnavailableError("the signing keys keep changing")
 
@@ -163,9 +174,24 @@ class SigningKeys:
             added.append(kid)
         usable = [kid for created, kid in active if created + self._propagation_seconds <= now]
         for kid in usable[:-1]:
-            found[kid].retired_at = now
-            found[kid].sealed = ""
+            key = found[kid]
+            key.retired_at = now
+            key.sealed = self._envelope.seal(b"", *key.context(kid))
         return found, added
+
+    def _read(self, stored: dict[str, Any] | None) -> tuple[dict[str, StoredKey], list[str]]:
+        """The keys in the Secret, and the names of those that we did not put there as they are."""
+        keys: dict[str, StoredKey] = {}
+        refused: list[str] = []
+        for kid, text in ((stored or {}).get("data") or {}).items():
+            try:
+                key = msgspec.json.decode(base64.b64decode(text), type=StoredKey)
+                self._envelope.open(key.sealed, *key.context(kid))
+            except (ValueError, UnsealError):
+                refused.append(kid)
+            else:
+                keys[kid] = key
+        return keys, refused
 
     def _generate(self, now: float) -> tuple[str, StoredKey]:
         private: PrivateKey
@@ -176,13 +202,14 @@ class SigningKeys:
         kid = key_id(self._algorithm, private.public_key())
         pem = private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
         public = private.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
-        sealed = self._envelope.seal(pem, "signing-key", self._algorithm, kid)
-        return kid, StoredKey(self._algorithm, public, now, sealed=sealed)
+        key = StoredKey(self._algorithm, public, now, sealed="")
+        key.sealed = self._envelope.seal(pem, *key.context(kid))
+        return kid, key
 
     def _private_key(self, kid: str) -> PrivateKey:
         if kid not in self._private:
             key = self._keys[kid]
-            pem = self._envelope.open(key.sealed, "signing-key", key.algorithm, kid)
+            pem = self._envelope.open(key.sealed, *key.context(kid))
             loaded = load_pem_private_key(pem, None)
             if not isinstance(loaded, ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey):
                 raise StoreUnavailableError("a signing key is of a kind that is not used here")
@@ -199,9 +226,26 @@ class SigningKeys:
             if live is None:
                 await self._create(wanted)
             elif live["spec"] != wanted["spec"]:
-                await self._kube.merge_patch(own_path("signingkeys", kid), {"spec": wanted["spec"]})
-        for kid in published.keys() - keys.keys():
-            log.warning("signing-key-withdrawn", key_id=kid)
+                await self._correct(wanted, live["spec"])
+        if strange := published.keys() - keys.keys():
+            await self._withdraw(strange)
+
+    async def _correct(self, wanted: dict[str, Any], live: dict[str, Any]) -> None:
+        path, spec = own_path("signingkeys", wanted["metadata"]["name"]), wanted["spec"]
+        if all(live.get(field) == spec[field] for field in ("algorithm", "publicKey")):
+            await self._kube.merge_patch(path, {"spec": {"retiredAt": None, **spec}})
+        else:  # these cannot be changed
+            await self._kube.delete(path)
+            await self._create(wanted)
+
+    async def _withdraw(self, strange: set[str]) -> None:
+        # Read after the list: what another replica has stored, and only then published, is not foreign.
+        stored, _ = self._read(await self._kube.get(self._path))
+        for kid in strange - stored.keys():
+            if kid in self._keys:
+                log.info("signing-key-expired", key_id=kid)
+            else:
+                audit("signing-key-withdrawn", key_id=kid, code="foreign-signing-key", outcome="deleted")
             await self._kube.delete(own_path("signingkeys", kid))
 
     async def _create(self, wanted: dict[str, Any]) -> None:
@@ -209,11 +253,6 @@ class SigningKeys:
             await self._kube.create(own_path("signingkeys"), wanted)
         except ConflictError:
             return  # another replica was faster
-
-
-def _read(stored: dict[str, Any]) -> dict[str, StoredKey]:
-    data = stored.get("data") or {}
-    return {kid: msgspec.json.decode(base64.b64decode(text), type=StoredKey) for kid, text in data.items()}
 
 
 def _data(keys: dict[str, StoredKey]) -> dict[str, str]:

@@ -20,6 +20,7 @@ from webhook.adapters.kube import AnswerError, KubeClient
 from webhook.errors import StoreUnavailableError
 
 HTTP_GONE = 410
+SHORTEST_WATCH_SECONDS = 1.0  # one that ends sooner has failed
 WATCH_SECONDS = 480  # the server ends the watch after this long; it then goes on from the same version
 MAX_BACKOFF_SECONDS = 15.0
 
@@ -93,26 +94,33 @@ class Watched:
         """List and watch until cancelled; every failure is retried with a growing, jittered pause."""
         failures = 0
         while True:
-            try:
-                if not self._resource_version:
-                    await self._list()
-                await self._follow()
+            started = time.monotonic()
+            problem = await self._attempt()
+            if problem is None and time.monotonic() - started >= SHORTEST_WATCH_SECONDS:
                 failures = 0
-            except StoreUnavailableError as error:
-                if isinstance(error, AnswerError) and error.status == HTTP_GONE:
-                    self._resource_version = ""
-                    failures = 0
-                    continue
-                failures += 1
-                pause = min(MAX_BACKOFF_SECONDS, 0.25 * 2 ** min(failures, 6)) * random.uniform(0.5, 1.0)
-                log.warning(
-                    "watch-interrupted",
-                    path=self._path,
-                    code=error.code,
-                    problem=error.message,
-                    retry_seconds=round(pause, 1),
-                )
-                await asyncio.sleep(pause)
+                continue
+            failures += 1
+            pause = min(MAX_BACKOFF_SECONDS, 0.25 * 2 ** min(failures, 6)) * random.uniform(0.5, 1.0)
+            log.warning(
+                "watch-interrupted",
+                path=self._path,
+                code=problem.code if problem else "watch-too-short",
+                problem=problem.message if problem else "the watch ended at once",
+                retry_seconds=round(pause, 1),
+            )
+            await asyncio.sleep(pause)
+
+    async def _attempt(self) -> StoreUnavailableError | None:
+        """One watch, after a list where one is due; None when it ended as watches do, also for an old version."""
+        try:
+            if not self._resource_version:
+                await self._list()
+            await self._follow()
+        except StoreUnavailableError as error:
+            if not isinstance(error, AnswerError) or error.status != HTTP_GONE:
+                return error
+            self._resource_version = ""
+        return None
 
     async def _list(self) -> None:
         seen: set[str] = set()
@@ -145,7 +153,7 @@ class Watched:
                 self.heard_at = time.monotonic()
                 try:
                     event = self._decoder.decode(line)
-                except msgspec.MsgspecError as error:
+                except (msgspec.MsgspecError, UnicodeDecodeError) as error:
                     raise StoreUnavailableError("a watch sent something that is not an event") from error
                 self._take(event)
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.responses import Response
+from starlette.exceptions import HTTPException
 
 from webhook.adapters.authenticator_store import AuthenticatorStore
 from webhook.adapters.background import Background
@@ -24,28 +26,39 @@ from webhook.elevation.bodies import (
     Username,
     WantedAuthenticator,
     WantedElevation,
-    spec_of,
 )
 from webhook.elevation.enrolment import Enrolment
 from webhook.elevation.factors import available
 from webhook.elevation.factors.totp import Totp
 from webhook.elevation.front_proxy import FrontProxy
-from webhook.elevation.http import ASGIApp, Gate, body_of, json_response, on_error, requester
+from webhook.elevation.http import ASGIApp, Gate, json_response, on_error, posted, requester
 from webhook.elevation.minting import Mint
 from webhook.elevation.requests import ElevationRequests
 from webhook.elevation.resources import GROUP_VERSION
 from webhook.elevation.status import success
 from webhook.elevation.tables import ACCEPTS_TABLE, now, table
-from webhook.errors import RequestError, StepUpError
+from webhook.errors import RequestError, StepUpError, StoreUnavailableError
 from webhook.settings import Settings
 
 BASE = discovery.BASE_PATH
 
 
 class Services:
-    """Everything that the routes need, wired together."""
+    """Everything that the routes need, wired together.
 
-    def __init__(self, settings: Settings, kube: KubeClient, envelope: Envelope, front_proxy: FrontProxy) -> None:
+    Args:
+        clock: seconds since the epoch.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        kube: KubeClient,
+        envelope: Envelope,
+        front_proxy: FrontProxy,
+        *,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
         options = settings.elevation
         self.kube = kube
         self.front_proxy = front_proxy
@@ -59,6 +72,7 @@ class Services:
             propagation_seconds=options.signing_key_propagation_seconds,
             rotation_seconds=options.signing_key_rotation_seconds,
             max_lifetime_seconds=settings.assertion_max_lifetime_seconds,
+            clock=clock,
         )
         people = AuthenticatorStore(kube, settings.namespace)
         mint = Mint(
@@ -76,14 +90,25 @@ class Services:
             options,
             session_extra_key=settings.session_extra_key,
             own_namespace=settings.namespace,
+            controllers=settings.controllers.service_accounts,
+            clock=clock,
         )
-        self.enrolment = Enrolment(people, Totp(options.totp, envelope), options)
+        self.enrolment = Enrolment(people, Totp(options.totp, envelope), options, clock)
 
     def waiting_for(self) -> list[str]:
         """What is missing before a person can be served; empty when nothing is."""
         waiting = list(self.state.waiting_for)
         waiting += [] if self.keys.ready else ["a signing key"]
         return waiting + ([] if self.front_proxy.ready else ["the request-header CA"])
+
+    def require_ready(self) -> None:
+        """Refuse to judge by half a picture: without the policies nothing would seem to need a step-up.
+
+        Raises:
+            StoreUnavailableError: naming what is missing.
+        """
+        if waiting := self.waiting_for():
+            raise StoreUnavailableError(f"not ready: waiting for {', '.join(waiting)}")
 
     async def run(self) -> None:
         """Everything that goes on beside the requests, until cancelled."""
@@ -102,10 +127,10 @@ def create_app(services: Services) -> ASGIApp:
             yield
 
     app = FastAPI(title="kube-stepup elevation", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
-    for kind in (StepUpError, Exception):
+    for kind in (StepUpError, HTTPException, Exception):
         app.add_exception_handler(kind, on_error)
     _add_documents(app, services)
-    _add_elevation_requests(app, services.requests)
+    _add_elevation_requests(app, services)
     _add_authenticators(app, services.enrolment)
     _add_operations(app, services)
     return Gate(app, services.front_proxy)
@@ -134,13 +159,14 @@ def _add_documents(app: FastAPI, services: Services) -> None:
         return json_response({"status": status, "waitingFor": waiting}, 503 if waiting else 200)
 
 
-def _add_elevation_requests(app: FastAPI, service: ElevationRequests) -> None:
-    path = f"{BASE}/elevationrequests"
+def _add_elevation_requests(app: FastAPI, services: Services) -> None:
+    service, path = services.requests, f"{BASE}/elevationrequests"
 
     @app.post(path)
     async def create(request: Request) -> Response:
-        wanted = spec_of(await body_of(request), "ElevationRequest", WantedElevation)
-        return json_response(await service.create(requester(request), wanted), 201)
+        who, wanted = await posted(request, "ElevationRequest", WantedElevation)
+        services.require_ready()
+        return json_response(await service.create(who, wanted), 201)
 
     @app.get(path)
     async def list_own(request: Request) -> Response:
@@ -157,8 +183,9 @@ def _add_elevation_requests(app: FastAPI, service: ElevationRequests) -> None:
 
     @app.post(path + "/{name}/answer")
     async def answer(request: Request, name: str) -> Response:
-        given = spec_of(await body_of(request), "ChallengeAnswer", Answer)
-        return json_response(await service.answer(requester(request), name, given), 201)
+        who, given = await posted(request, "ChallengeAnswer", Answer)
+        services.require_ready()
+        return json_response(await service.answer(who, name, given), 201)
 
     @app.post(path + "/{name}/revoke")
     async def revoke_any(request: Request, name: str) -> Response:
@@ -170,8 +197,8 @@ def _add_authenticators(app: FastAPI, service: Enrolment) -> None:
 
     @app.post(path)
     async def begin(request: Request) -> Response:
-        wanted = spec_of(await body_of(request), "Authenticator", WantedAuthenticator)
-        return json_response(await service.begin(requester(request), wanted), 201)
+        who, wanted = await posted(request, "Authenticator", WantedAuthenticator)
+        return json_response(await service.begin(who, wanted), 201)
 
     @app.get(path)
     async def list_own(request: Request) -> Response:
@@ -188,8 +215,8 @@ def _add_authenticators(app: FastAPI, service: Enrolment) -> None:
 
     @app.post(path + "/{name}/confirm")
     async def confirm(request: Request, name: str) -> Response:
-        given = spec_of(await body_of(request), "AuthenticatorConfirmation", ConfirmationCode)
-        return json_response(await service.confirm(requester(request), name, given), 201)
+        who, given = await posted(request, "AuthenticatorConfirmation", ConfirmationCode)
+        return json_response(await service.confirm(who, name, given), 201)
 
 
 def _add_operations(app: FastAPI, services: Services) -> None:
@@ -198,18 +225,18 @@ def _add_operations(app: FastAPI, services: Services) -> None:
 
     @app.post(f"{BASE}/enrollmenttickets")
     async def issue_ticket(request: Request) -> Response:
-        wanted = spec_of(await body_of(request), "EnrollmentTicket", Username)
-        return json_response(await service.issue_ticket(requester(request), wanted), 201)
+        who, wanted = await posted(request, "EnrollmentTicket", Username)
+        return json_response(await service.issue_ticket(who, wanted), 201)
 
     @app.post(f"{BASE}/authenticatorunlocks")
     async def unlock(request: Request) -> Response:
-        wanted = spec_of(await body_of(request), "AuthenticatorUnlock", Username)
-        return json_response(await service.unlock(requester(request), wanted), 201)
+        who, wanted = await posted(request, "AuthenticatorUnlock", Username)
+        return json_response(await service.unlock(who, wanted), 201)
 
     @app.post(f"{BASE}/authenticatorresets")
     async def reset(request: Request) -> Response:
-        wanted = spec_of(await body_of(request), "AuthenticatorReset", Username)
-        return json_response(await service.reset(requester(request), wanted), 201)
+        who, wanted = await posted(request, "AuthenticatorReset", Username)
+        return json_response(await service.reset(who, wanted), 201)
 
     @app.api_route("/{path:path}", methods=["GET", "POST", "PUT", "PATCH", "DELETE"])
     async def nothing_here(path: str) -> Response:

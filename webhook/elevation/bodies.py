@@ -14,10 +14,12 @@ from webhook.errors import RequestError
 
 MAX_OBJECTS: Final = 50
 MAX_REASON_LETTERS: Final = 1024
-DNS_NAME: Final = re.compile(r"^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$")
-RESOURCE: Final = re.compile(r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$")
-DIGEST: Final = re.compile(r"^[0-9a-f]{16,64}$")
-PRINTABLE_NAME: Final = re.compile(r"^[^\x00-\x1f\x7f/]{1,253}$")
+MAX_NAME_LETTERS: Final = 253
+# All for fullmatch: `$` would let a newline at the end pass.
+DNS_NAME: Final = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
+DNS_LABEL: Final = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
+UID: Final = re.compile(r"[!-~]{0,64}")
+DIGEST: Final = re.compile(r"[0-9a-f]{16,64}")
 
 
 class _Strict(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
@@ -51,26 +53,30 @@ class WantedDetail(_Strict, frozen=True):
         _expect(self.operation in OPERATIONS, f"{field}.operation", f"must be one of {', '.join(OPERATIONS)}")
         _expect(self.scope in SCOPES, f"{field}.scope", f"must be one of {', '.join(SCOPES)}")
         _expect(
-            not self.group or DNS_NAME.match(self.group), f"{field}.group", "must be an API group, or empty for core"
+            not self.group or DNS_NAME.fullmatch(self.group),
+            f"{field}.group",
+            "must be an API group, or empty for core",
         )
         _expect(
-            not self.namespace or DNS_NAME.match(self.namespace), f"{field}.namespace", "must be a namespace, or empty"
+            not self.namespace or DNS_LABEL.fullmatch(self.namespace),
+            f"{field}.namespace",
+            "must be a namespace, or empty",
         )
         if self.scope == "Namespace":
             _expect(bool(self.namespace), f"{field}.namespace", "is required with scope Namespace")
             _expect(not self.resource and not self.group, f"{field}.resource", "must be empty with scope Namespace")
         else:
-            _expect(RESOURCE.match(self.resource), f"{field}.resource", "must be a plural resource name")
+            _expect(DNS_LABEL.fullmatch(self.resource), f"{field}.resource", "must be a plural resource name")
         if self.scope == "Object":
             _expect(1 <= len(self.objects) <= MAX_OBJECTS, f"{field}.objects", f"must name 1 to {MAX_OBJECTS} objects")
         else:
             _expect(not self.objects, f"{field}.objects", f"must be empty with scope {self.scope}")
         for position, one in enumerate(self.objects):
             where = f"{field}.objects[{position}]"
-            _expect(PRINTABLE_NAME.match(one.name), f"{where}.name", "must be the name of an object")
-            _expect(len(one.uid) <= 64, f"{where}.uid", "must be a uid")
+            _expect(_is_name(one.name), f"{where}.name", "must be the name of an object")
+            _expect(UID.fullmatch(one.uid), f"{where}.uid", "must be a uid")
             _expect(
-                not one.digest or DIGEST.match(one.digest), f"{where}.digest", "must be 16 to 64 hexadecimal digits"
+                not one.digest or DIGEST.fullmatch(one.digest), f"{where}.digest", "must be 16 to 64 hexadecimal digits"
             )
 
 
@@ -109,6 +115,9 @@ class Answer(_Strict, frozen=True):
     code: str
     factor: str = "totp"
 
+    def __repr__(self) -> str:
+        return f"Answer(factor={self.factor!r})"
+
 
 class WantedAuthenticator(_Strict, frozen=True):
     """``spec`` of an Authenticator."""
@@ -117,11 +126,17 @@ class WantedAuthenticator(_Strict, frozen=True):
     name: str = ""
     ticket: str = ""
 
+    def __repr__(self) -> str:
+        return f"WantedAuthenticator(type={self.type!r})"
+
 
 class ConfirmationCode(_Strict, frozen=True):
     """``spec`` of an AuthenticatorConfirmation."""
 
     code: str
+
+    def __repr__(self) -> str:
+        return "ConfirmationCode()"
 
 
 class Username(_Strict, frozen=True):
@@ -140,7 +155,7 @@ def spec_of(body: Any, kind: str, form: type[Body]) -> Body:
     Raises:
         RequestError: ``invalid``, naming the field.
     """
-    if not isinstance(body, dict) or body.get("kind") not in {None, kind}:
+    if not isinstance(body, dict) or body.get("kind") not in (None, kind):
         raise invalid("kind", f"must be {kind}")
     try:
         return msgspec.convert(body.get("spec") or {}, form)
@@ -152,6 +167,11 @@ def spec_of(body: Any, kind: str, form: type[Body]) -> Body:
 def invalid(field: str, text: str) -> RequestError:
     """A refusal of a field."""
     return RequestError(text, code="invalid", field=field, status=422, reason="Invalid")
+
+
+def _is_name(text: str) -> bool:
+    # As loose as Kubernetes is (RBAC allows nearly everything), but nothing that a terminal would act on.
+    return 1 <= len(text) <= MAX_NAME_LETTERS and text.isprintable() and "/" not in text
 
 
 def _expect(holds: object, field: str, text: str) -> None:

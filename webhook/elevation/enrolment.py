@@ -36,6 +36,7 @@ GROUP_VERSION: Final = "elevation.kube-stepup.io/v1alpha1"
 MIN_TTL_SECONDS: Final = 60
 MAX_TTL_SECONDS: Final = 24 * 3600
 UNCONFIRMED_SECONDS: Final = 900
+MAX_LABEL_LETTERS: Final = 64
 
 JSON = dict[str, Any]
 
@@ -63,6 +64,8 @@ class Enrolment:
         """
         if wanted.type != TOTP:
             raise invalid("spec.type", f"must be {TOTP}")
+        if len(wanted.name) > MAX_LABEL_LETTERS or not wanted.name.isprintable():
+            raise invalid("spec.name", f"must be at most {MAX_LABEL_LETTERS} printable letters")
         self._check_requester(requester)
         record = await self._store.read(requester.username)
         if record.confirmed(TOTP) is not None:
@@ -71,6 +74,7 @@ class Enrolment:
         now = self._clock()
         name = f"totp-{base64.b32encode(secrets.token_bytes(5)).decode().lower()}"
         authenticator, secret, uri = self._totp.begin(record, name, now)
+        authenticator.label = wanted.name
 
         def add(found: PersonRecord) -> None:
             if found.confirmed(TOTP) is not None:
@@ -235,7 +239,7 @@ def _object(one: Authenticator, status: JSON) -> JSON:
         "apiVersion": GROUP_VERSION,
         "kind": "Authenticator",
         "metadata": metadata,
-        "spec": {"type": one.type},
+        "spec": {"type": one.type, **({"name": one.label} if one.label else {})},
         "status": status,
     }
 

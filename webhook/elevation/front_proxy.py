@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
+import msgspec
 import structlog
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
@@ -90,8 +91,7 @@ class FrontProxy:
             StoreUnavailableError: they cannot be read; what was believed stays.
         """
         if self._settings.ca_file:
-            pem = await asyncio.to_thread(Path(self._settings.ca_file).read_text, encoding="ascii")
-            names = list(self._settings.allowed_names)
+            pem, names = await asyncio.to_thread(_read_file, self._settings.ca_file), list(self._settings.allowed_names)
         else:
             pem, names = await self._from_config_map()
         source = json.dumps([pem, sorted(names)])
@@ -107,10 +107,11 @@ class FrontProxy:
         if not pem:
             raise StoreUnavailableError(f"{self._settings.config_map} has no requestheader-client-ca-file")
         try:
-            names = json.loads(data.get("requestheader-allowed-names") or "[]")
-        except ValueError as error:
-            raise StoreUnavailableError(f"{self._settings.config_map}: allowed names are not JSON") from error
-        return pem, [str(one) for one in names]
+            # Kubernetes writes null, too, for "any name".
+            names = msgspec.json.decode(data.get("requestheader-allowed-names") or "[]", type=list[str] | None)
+        except msgspec.MsgspecError as error:
+            raise StoreUnavailableError(f"{self._settings.config_map}: allowed names are not a JSON list") from error
+        return pem, names or []
 
     def _believe(self, pem: str, names: list[str]) -> None:
         try:
@@ -131,13 +132,13 @@ class FrontProxy:
     def _check(self, certificate_der: bytes) -> bool:
         try:
             certificate = x509.load_der_x509_certificate(certificate_der)
-        except ValueError:
+            names = [str(one.value) for one in certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)]
+            if self._names and (len(names) != 1 or names[0] not in self._names):
+                log.warning("front-proxy-refused", code="wrong-common-name")
+                return False
+            return _is_client(certificate) and any(_issued(certificate, one) for one in self._authorities)
+        except (ValueError, x509.DuplicateExtension):  # parts of a certificate are parsed when they are looked at
             return False
-        names = [str(one.value) for one in certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)]
-        if self._names and (len(names) != 1 or names[0] not in self._names):
-            log.warning("front-proxy-refused", code="wrong-common-name")
-            return False
-        return _is_client(certificate) and any(_issued(certificate, one) for one in self._authorities)
 
     def _in_time(self, certificate_der: bytes) -> bool:
         certificate = x509.load_der_x509_certificate(certificate_der)
@@ -158,6 +159,13 @@ def _is_client(certificate: x509.Certificate) -> bool:
     except x509.ExtensionNotFound:
         return True
     return ExtendedKeyUsageOID.CLIENT_AUTH in usage
+
+
+def _read_file(name: str) -> str:
+    try:
+        return Path(name).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise StoreUnavailableError("elevation.requestHeader.caFile cannot be read") from error
 
 
 def _fingerprint(certificate: x509.Certificate) -> str:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import msgspec
 import structlog
 from fastapi import Request
 from fastapi.responses import Response
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from webhook.adapters.kube import JSONObject
+from webhook.elevation.bodies import spec_of
 from webhook.elevation.front_proxy import FrontProxy
 from webhook.elevation.identity import Requester, has_identity_headers, requester_of, unauthenticated
 from webhook.elevation.status import failure
@@ -22,6 +25,7 @@ PEER: Final = "stepup.peer_certificate"
 log = structlog.get_logger("elevation")
 Scope = MutableMapping[str, Any]
 ASGIApp = Callable[[Scope, Any, Any], Awaitable[None]]
+Body = TypeVar("Body")
 
 
 class Gate:
@@ -55,22 +59,29 @@ def requester(request: Request) -> Requester:
     return requester_of(request.headers.raw)
 
 
-async def body_of(request: Request) -> Any:
-    """The JSON that was posted.
+async def posted(request: Request, kind: str, form: type[Body]) -> tuple[Requester, Body]:
+    """Who posted an object, and its ``spec``. Nothing is read from somebody who is not known.
 
     Raises:
-        RequestError: too large, or no JSON.
+        RequestError: ``unauthenticated``, ``too-large``, ``malformed`` or ``invalid``.
     """
+    who = requester(request)
+    return who, spec_of(await _body_of(request), kind, form)
+
+
+async def _body_of(request: Request) -> Any:
     chunks, size = [], 0
-    async for chunk in request.stream():
-        size += len(chunk)
-        if size > MAX_BODY_BYTES:
-            raise RequestError(
-                "the body is larger than 1 MiB", code="too-large", status=413, reason="RequestEntityTooLarge"
-            )
-        chunks.append(chunk)
     try:
+        async for chunk in request.stream():
+            size += len(chunk)
+            if size > MAX_BODY_BYTES:
+                raise RequestError(
+                    "the body is larger than 1 MiB", code="too-large", status=413, reason="RequestEntityTooLarge"
+                )
+            chunks.append(chunk)
         return msgspec.json.decode(b"".join(chunks))
+    except ClientDisconnect as error:
+        raise RequestError("the body broke off", code="malformed") from error
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise RequestError("the body is not JSON", code="malformed") from error
 
@@ -87,6 +98,11 @@ async def on_error(_: Request, error: Exception) -> Response:
     """Every error as a Status; what the person cannot act on is told to the log only."""
     if isinstance(error, RequestError):
         return json_response(failure(error), error.status)
+    if isinstance(error, HTTPException):  # the framework's own: a method that no route has
+        shown = RequestError(
+            "this cannot be done here", code="method-not-allowed", status=error.status_code, reason="MethodNotAllowed"
+        )
+        return json_response(failure(shown), error.status_code)
     if isinstance(error, StoreUnavailableError):
         log.error("store-unavailable", code=error.code, problem=error.message)
         text = "the step-up could not be recorded just now; try again"

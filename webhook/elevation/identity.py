@@ -21,12 +21,13 @@ GROUP_HEADER: Final = b"x-remote-group"
 EXTRA_PREFIX: Final = b"x-remote-extra-"
 IDENTITY_PREFIX: Final = b"x-remote-"
 MAX_AGENT_LETTERS: Final = 256
+MAX_ADDRESS_LETTERS: Final = 64
 
 Headers = Iterable[tuple[bytes, bytes]]
 
 
 class Requester(msgspec.Struct, frozen=True):
-    """Who asks, from where, by which program. ``client_address`` is what the front proxy tells."""
+    """Who asks, from where, by which program. ``client_address`` is what the front proxy has seen itself."""
 
     user: UserInfo
     client_address: str = ""
@@ -58,20 +59,20 @@ def requester_of(headers: Headers) -> Requester:
     groups: list[str] = []
     extra: dict[str, list[str]] = {}
     uid = address = agent = ""
-    for raw_name, raw_value in headers:
-        name, value = raw_name.lower(), _text(raw_value)
+    for raw_name, value in headers:
+        name = raw_name.lower()
         if name == USER_HEADER:
-            users.append(value)
+            users.append(_text(value))
         elif name == GROUP_HEADER:
-            groups.append(value)
+            groups.append(_text(value))
         elif name == UID_HEADER:
-            uid = value
+            uid = _text(value)
         elif name.startswith(EXTRA_PREFIX):
-            extra.setdefault(unquote(name[len(EXTRA_PREFIX) :].decode("latin-1")).lower(), []).append(value)
+            extra.setdefault(unquote(name[len(EXTRA_PREFIX) :].decode("latin-1")).lower(), []).append(_text(value))
         elif name == b"x-forwarded-for":
-            address = value.split(",")[0].strip()[:64]
+            address = _last_hop(value)
         elif name == b"user-agent":
-            agent = value[:MAX_AGENT_LETTERS]
+            agent = value.decode(errors="replace")[:MAX_AGENT_LETTERS]
     if len(users) != 1 or not users[0]:
         raise unauthenticated("the front proxy did not say who you are")
     user = UserInfo(
@@ -81,6 +82,11 @@ def requester_of(headers: Headers) -> Requester:
         extra={key: tuple(values) for key, values in extra.items()},
     )
     return Requester(user, address, agent)
+
+
+def _last_hop(forwarded_for: bytes) -> str:
+    # kube-apiserver appends the address that it sees to whatever the client sent: only the last one is not hearsay.
+    return forwarded_for.rpartition(b",")[2].decode(errors="replace").strip()[:MAX_ADDRESS_LETTERS]
 
 
 def _text(value: bytes) -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+import json
+from typing import Any, Final
 
 import jwt
 import msgspec
@@ -12,6 +13,8 @@ from webhook.core.assertion import DETAIL_TYPE, MAX_TOKEN_BYTES, TOKEN_TYPE, Aut
 from webhook.core.requirement import Requirement
 from webhook.elevation.factors import Factor
 from webhook.errors import RequestError
+
+OTHER_LETTERS: Final = 512  # header, signature, name, times and factor: some 400 letters, whatever is asked for
 
 
 class Minted(msgspec.Struct, frozen=True):
@@ -40,6 +43,17 @@ class Mint:
         self._audience = audience
         self._max_lifetime_seconds = max_lifetime_seconds
 
+    def check_size(self, spec: dict[str, Any]) -> None:
+        """Refuse what could not be signed, before anybody spends a code on it.
+
+        Raises:
+            RequestError: ``too-many-targets``.
+        """
+        claims = self._claims(spec, "", "", (), 0, 0)
+        letters = len(json.dumps(claims, separators=(",", ":"))) * 4 / 3  # as PyJWT writes them, in base64
+        if letters + OTHER_LETTERS > MAX_TOKEN_BYTES:
+            raise _too_large()
+
     def sign(self, elevation: dict[str, Any], factor: Factor, requirements: list[Requirement], now: float) -> Minted:
         """The assertion of an Elevation whose person has just been authenticated by ``factor``.
 
@@ -48,35 +62,44 @@ class Mint:
         Raises:
             RequestError: ``too-many-targets``: it would be larger than any carrier takes.
         """
-        spec, at = elevation["spec"], int(now)
         lifetime = max((one.max_age_seconds for one in requirements), default=0)
-        expires_at = at + min(lifetime, self._max_lifetime_seconds)
+        at, seconds = int(now), min(lifetime, self._max_lifetime_seconds)
+        claims = self._claims(elevation["spec"], elevation["metadata"]["name"], factor.acr, factor.amr, at, seconds)
+        signer = self._keys.signer()
+        headers = {"kid": signer.kid, "typ": TOKEN_TYPE}
+        token = jwt.encode(claims, signer.private_key, algorithm=signer.algorithm, headers=headers)
+        if len(token) > MAX_TOKEN_BYTES:
+            raise _too_large()
+        return Minted(token, at, at + seconds, factor.acr, factor.amr)
+
+    def _claims(
+        self, spec: dict[str, Any], name: str, acr: str, amr: tuple[str, ...], at: int, seconds: int
+    ) -> dict[str, Any]:
         confirmation = {
             key: value
             for key, value in (("credential_id", spec.get("credentialID")), ("session_id", spec.get("sessionID")))
             if value
         }
-        claims: dict[str, Any] = {
+        return {
             "iss": self._issuer,
             "aud": [self._audience],
             "sub": spec["user"]["username"],
             "iat": at,
             "nbf": at,
-            "exp": expires_at,
-            "jti": elevation["metadata"]["name"],
+            "exp": at + seconds,
+            "jti": name,
             "auth_time": at,
-            "acr": factor.acr,
-            "amr": list(factor.amr),
+            "acr": acr,
+            "amr": list(amr),
             "authorization_details": [_claim(detail) for detail in spec["details"]],
             **({"cnf": confirmation} if confirmation else {}),
             **({"reason": spec["reason"]} if spec.get("reason") else {}),
         }
-        signer = self._keys.signer()
-        headers = {"kid": signer.kid, "typ": TOKEN_TYPE}
-        token = jwt.encode(claims, signer.private_key, algorithm=signer.algorithm, headers=headers)
-        if len(token) > MAX_TOKEN_BYTES:
-            raise RequestError("these are too many targets for one step-up; name fewer", code="too-many-targets")
-        return Minted(token, at, expires_at, factor.acr, factor.amr)
+
+
+def _too_large() -> RequestError:
+    text = "these are too many targets, or too long a reason, for one step-up; name fewer"
+    return RequestError(text, code="too-many-targets", field="spec.details", status=422, reason="Invalid")
 
 
 def _claim(detail: dict[str, Any]) -> dict[str, Any]:

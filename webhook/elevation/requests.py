@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from typing import Any, Final
+from weakref import WeakValueDictionary
 
 import msgspec
 
@@ -26,6 +28,7 @@ from webhook.settings import ElevationSettings
 
 GROUP_VERSION: Final = "elevation.kube-stepup.io/v1alpha1"
 LIVE_PHASES: Final = frozenset({"Granted", "Used"})
+MAX_RECORDED_GROUPS: Final = 512  # what an Elevation has room for; decisions are made with all of them
 
 JSON = dict[str, Any]
 
@@ -48,6 +51,7 @@ class ElevationRequests:
         *,
         session_extra_key: str = "",
         own_namespace: str = "",
+        controllers: Iterable[str] = (),
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._store = store
@@ -57,9 +61,11 @@ class ElevationRequests:
         self._mint = mint
         self._index = index
         self._settings = settings
-        self._session_extra_key = session_extra_key
+        self._session_extra_key = session_extra_key.lower()  # as header names are
         self._own_namespace = own_namespace
+        self._controllers = tuple(controllers)
         self._clock = clock
+        self._asking: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def create(self, requester: Requester, wanted: WantedElevation) -> JSON:
         """Note what somebody wants to do, and pose the challenge that policies ask for.
@@ -69,24 +75,19 @@ class ElevationRequests:
         """
         wanted.checked()
         details = wanted.authorization_details()
-        requirements = requirements_for(self._index, requester.user, details, self._own_namespace)
+        requirements = requirements_for(self._index, requester.user, details, self._own_namespace, self._controllers)
         if not requirements:
             return _object("", _spec(wanted), {"phase": "NotRequired", "message": "no policy asks for a step-up"})
         challenge = merged(requirements)
         _check_scope(details, challenge)
         _check_reason(wanted.reason, requirements)
         factors = await self._factors_of(requester)
-        await self._check_pending(requester)
-        spec = {
-            "user": {"username": requester.username, "groups": list(requester.user.groups)},
-            "credentialID": requester.credential_id,
-            "sessionID": requester.user.first_extra(self._session_extra_key),
-            "details": [msgspec.to_builtins(one) for one in details],
-            "reason": wanted.reason,
-            "clientAddress": requester.client_address,
-            "userAgent": requester.user_agent,
-        }
-        elevation = await self._store.create(requester.username, spec)
+        spec = self._record(requester, details, wanted.reason)
+        self._mint.check_size(spec)
+        # One at a time for each person, or requests that arrive together would all find room.
+        async with self._asking.setdefault(requester.username, asyncio.Lock()):
+            await self._check_pending(requester)
+            elevation = await self._store.create(requester.username, spec)
         self._audit("elevation-requested", requester, elevation, outcome="pending", requirement=challenge.to_dict())
         status = {"phase": "Pending", "challenge": {**challenge.to_dict(), "factors": factors}}
         return _object(elevation["metadata"]["name"], _spec(wanted), status, elevation)
@@ -109,7 +110,7 @@ class ElevationRequests:
         if factor is None:
             raise invalid("spec.factor", f"must be one of {', '.join(self._factors)}")
         details = msgspec.convert(elevation["spec"]["details"], list[AuthorizationDetail])
-        requirements = requirements_for(self._index, requester.user, details, self._own_namespace)
+        requirements = requirements_for(self._index, requester.user, details, self._own_namespace, self._controllers)
         if not requirements:
             raise RequestError("no policy asks for this any more", code="not-required", status=409, reason="Conflict")
         try:
@@ -119,7 +120,13 @@ class ElevationRequests:
                 "elevation-refused", requester, elevation, outcome="refused", code=error.code, factor=factor.name
             )
             return _answer(name, _refusal(error))
-        minted = await self._grant(elevation, factor, requirements, now)
+        try:
+            minted = await self._grant(elevation, factor, requirements, now)
+        except StepUpError as error:
+            self._audit(
+                "elevation-refused", requester, elevation, outcome="refused", code=error.code, factor=factor.name
+            )
+            raise
         self._audit(
             "elevation-granted",
             requester,
@@ -168,6 +175,17 @@ class ElevationRequests:
         if elevation is None:
             raise _not_found(name)
         return await self._revoke(requester, elevation)
+
+    def _record(self, requester: Requester, details: list[AuthorizationDetail], reason: str) -> JSON:
+        return {
+            "user": {"username": requester.username, "groups": list(requester.user.groups[:MAX_RECORDED_GROUPS])},
+            "credentialID": requester.credential_id,
+            "sessionID": requester.user.first_extra(self._session_extra_key),
+            "details": [msgspec.to_builtins(one) for one in details],
+            "reason": reason,
+            "clientAddress": requester.client_address,
+            "userAgent": requester.user_agent,
+        }
 
     async def _grant(self, elevation: JSON, factor: Factor, requirements: list[Requirement], now: float) -> Minted:
         minted = self._mint.sign(elevation, factor, requirements, now)
