@@ -197,6 +197,11 @@ class TestErrors:
         with pytest.raises(ConflictError):
             await getattr(client, method)("/api/v1/x", {})
 
+    async def test_a_delete_that_is_refused_is_not_taken_for_done(self, client: KubeClient, server: Server) -> None:
+        server.answers = [Response(403, {"reason": "Forbidden"})]
+        with pytest.raises(AnswerError):
+            await client.delete("/api/v1/x")
+
     async def test_also_of_a_delete(self, client: KubeClient, server: Server) -> None:
         server.answers = [Response(409, {"reason": "Conflict"})]
         with pytest.raises(ConflictError):

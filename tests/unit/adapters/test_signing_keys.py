@@ -121,6 +121,18 @@ class TestFirstStart:
         assert {one.signer().kid for one in both} == published(kube) == set(stored(kube))
         assert all(verifies(kube, sign(one)) for one in both)
 
+    async def test_another_replica_may_be_the_first_to_publish(
+        self, replica: Replica, kube: FakeKube, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        async def nothing_yet(_: str) -> AsyncIterator[dict[str, Any]]:
+            yield {"items": None}
+
+        first, second = replica(), replica()
+        await first.step()
+        monkeypatch.setattr(kube, "pages", nothing_yet)
+        await second.step()
+        assert second.signer().kid == first.signer().kid
+
     async def test_the_private_half_is_sealed(self, replica: Replica, kube: FakeKube) -> None:
         await replica().step()
         assert "PRIVATE" not in json.dumps([kube.objects, stored(kube)])
