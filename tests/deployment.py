@@ -180,6 +180,7 @@ class Deployment:
                 "syncSeconds": 1,
                 "narrowDelaySeconds": 1,
                 "recreateDelaySeconds": 1,
+                "ownerClusterRole": "kube-stepup-controller",
                 "ownServiceAccounts": [f"{NAMESPACE}/{name}" for name in self._accounts],
                 "excludedNamespaces": ["kube-system", "kube-node-lease", NAMESPACE],
             },

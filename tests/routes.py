@@ -195,6 +195,7 @@ EXECS = [
     Route("exec", "debug container", ["debug", "{pod}", "-n", "{ns}", "--image=busybox", "--target=c", "--attach=false"], "Pods, before and after", "subresource", probe=DEBUGGERS),
     Route("exec", "pod that mounts the host", ["create", "-f", "-"], SPEC, "host access of a new pod", names="deploy and exec", probe=get("pods", "-o", "name"), stdin=dump(pod("host", volumes=[{"name": "h", "hostPath": {"path": "/"}}]))),
     Route("exec", "pod in the host's namespaces", ["create", "-f", "-"], SPEC, "host access of a new pod", names="deploy and exec", probe=get("pods", "-o", "name"), stdin=dump(pod("host", hostPID=True, hostNetwork=True))),
+    Route("exec", "workload in the host's namespaces", [*PATCH, "deploy/web", "-p", '{{"spec":{{"template":{{"spec":{{"hostPID":true}}}}}}}}'], SPEC, "host access of a template", names="deploy and exec", probe=TEMPLATE),
     Route("exec", "privileged pod", ["create", "-f", "-"], SPEC, "host access of a new pod", names="deploy and exec", probe=get("pods", "-o", "name"), stdin=dump(pod("host", containers=[{"name": "c", "image": "i", "securityContext": {"privileged": True}}]))),
 ]  # fmt: skip
 
@@ -237,6 +238,7 @@ GUARDS = [
     Route("guard", "definition of our objects deleted", ["delete", "crd/stepuppolicies.kube-stepup.io", "--wait=false"], OLD, "guard", probe=lambda site, _: site.get("crd/stepuppolicies.kube-stepup.io", "-o", "jsonpath={.metadata.deletionTimestamp}"), passes=False),
     Route("guard", "our API taken over", ["patch", "apiservice/v1alpha1.kube-stepup.io", "--type=merge", "-p", '{{"metadata":{{"labels":{{"kube-aggregator.kubernetes.io/automanaged":null}}}}}}'], META, "guard", probe=lambda site, _: site.get("apiservice/v1alpha1.kube-stepup.io", "-o", "jsonpath={.metadata.labels}"), passes=False),
     Route("guard", "signing key of somebody else", ["create", "-f", "-"], SPEC, "guard", probe=lambda site, _: site.get("signingkeys.kube-stepup.io", "-o", "name"), passes=False, stdin=lambda _, __: json.dumps({"apiVersion": "kube-stepup.io/v1alpha1", "kind": "SigningKey", "metadata": {"name": "es256-" + "0" * 40}, "spec": {"algorithm": "ES256", "notBefore": "2026-01-01T00:00:00Z", "publicKey": "-----BEGIN PUBLIC KEY-----\nAA==\n-----END PUBLIC KEY-----\n"}})),
+    Route("guard", "the role that owns the webhook configuration", ["delete", "clusterrole/kube-stepup-controller"], "labels of oldObject", "guard", probe=lambda site, _: site.get("clusterrole/kube-stepup-controller", "-o", "name"), passes=False),
     Route("guard", "our own secrets", ["delete", "secret/kube-stepup-signing-keys", "-n", "kube-stepup"], OLD, "guard", probe=lambda site, _: site.get("secrets", "-o", "name", namespace="kube-stepup"), passes=False),
 ]  # fmt: skip
 

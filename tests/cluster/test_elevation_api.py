@@ -13,8 +13,9 @@ import pytest
 from tests.cluster.sites import Site
 from tests.controlplane.cluster import ADMIN
 from tests.deployment import LOOPBACK, Deployment
-from tests.people import API, Person
+from tests.people import API, PYTHON, Person
 
+STEPUP = (PYTHON, "-m", "webhook.cli.stepup")
 DOCUMENT_SECONDS = 75.0  # the API server asks an APIService for its OpenAPI document once a minute
 
 
@@ -133,13 +134,13 @@ class TestAsked:
         assert "too-many-attempts" in codes
         right = {"factor": "recovery-code", "code": alice.recovery_codes[-1]}
         assert alice.create(path, right, "ChallengeAnswer")[1]["status"]["code"] == "too-many-attempts"
-        unlocked = site.deployment.cluster.run(["stepup", "unlock", alice.name], user=ADMIN)
+        unlocked = site.deployment.cluster.run([*STEPUP, "unlock", alice.name], user=ADMIN)
         assert f"{alice.name}: cleared" in unlocked.stdout, unlocked.stderr
         assert alice.create(path, right, "ChallengeAnswer")[1]["status"]["accepted"]
 
     def test_an_operator_revokes_all_of_a_person(self, site: Site, alice: Person) -> None:
         alice.prove(detail(site))
-        revoked = site.deployment.cluster.run(["stepup", "revoke", "--user", alice.name], user=ADMIN)
+        revoked = site.deployment.cluster.run([*STEPUP, "revoke", "--user", alice.name], user=ADMIN)
         assert revoked.stdout.strip().endswith("revoked"), revoked.stderr
         assert "your step-up was revoked" in alice.kubectl("delete", "deploy/web", "-n", site.prod).stderr
 

@@ -85,6 +85,15 @@ class TestAdmissionIsDead:
             assert passed.returncode == 0, passed.stderr
         assert alice.kubectl("get", "pods", "-n", site.prod).returncode == 0
 
+    def test_policies_keys_and_the_role_that_we_stand_on_fail_closed_as_well(
+        self, deployment: Deployment, guarded: Site, alice: Person
+    ) -> None:
+        deployment.kill("admission-0", "admission-1")
+        for target in ("stepuppolicies.kube-stepup.io/production", "clusterrole/kube-stepup-controller"):
+            refused = alice.kubectl("delete", target)
+            assert CLOSED in refused.stderr, refused.stdout
+        assert guarded.get("stepuppolicies.kube-stepup.io/production", "-o", "name")
+
     def test_it_recovers_by_itself(self, deployment: Deployment, guarded: Site, alice: Person) -> None:
         site = guarded
         deployment.kill("admission-0", "admission-1")

@@ -22,8 +22,9 @@ SWAP_ATTEMPTS: Final = 12
 RECORD: Final = "record"
 TICKET_BYTES: Final = 20
 FREE_MISSES: Final = 3
-MAX_DELAY_SECONDS: Final = 300
-STRANGER_MISSES_PER_HOUR: Final = 30
+MAX_DELAY_SECONDS: Final = 3600  # NIST SP 800-63B section 3.2.2: guessing must stay hopeless for years
+STRANGER_MISSES_PER_HOUR: Final = 10
+STRANGER_SECONDS: Final = 3600
 MAX_REMEMBERED: Final = 32
 
 
@@ -158,10 +159,10 @@ def count_attempt(record: PersonRecord, credential: str, now: float) -> None:
     misses = record.misses.get(mine, Misses())
     wait = misses.last_at + delay_seconds(misses.count) - now
     if mine not in record.known:
-        if now - record.strangers.last_at > 3600:
+        if now - record.strangers.last_at > STRANGER_SECONDS:
             record.strangers = Misses(0, now)
         if record.strangers.count >= STRANGER_MISSES_PER_HOUR:
-            wait = max(wait, record.strangers.last_at + 3600 - now)
+            wait = max(wait, record.strangers.last_at + STRANGER_SECONDS - now)
         record.strangers.count += 1
     if wait > 0:
         seconds = int(wait) + 1
@@ -189,7 +190,7 @@ def accept_attempt(record: PersonRecord, credential: str) -> None:
 
 
 def delay_seconds(misses: int) -> int:
-    """Pause after so many misses in a row: none for three, then 2, 4, 8 … up to 300 seconds."""
+    """Pause after so many misses in a row: none for three, then 2, 4, 8 … up to an hour."""
     return 0 if misses < FREE_MISSES else int(min(MAX_DELAY_SECONDS, 2 ** (misses - FREE_MISSES + 1)))
 
 

@@ -140,7 +140,7 @@ def _named(wanted: Wanted, kubectl: Kubectl, *, must_exist: bool) -> list[_Found
     found = []
     for kind, names in by_kind.items():
         one = _kind(kind, wanted, kubectl)
-        if "exec" in wanted.operations and one.resource in _MAKE_PODS:
+        if wanted.operations == ("exec",) and one.resource in _MAKE_PODS:
             raise ElevateError(
                 f"{kind} is none to run a command in: name the pod, or let kubectl choose it:"
                 f" kubectl elevate -- kubectl exec {kind}/{names[0]} …",

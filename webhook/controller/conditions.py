@@ -96,6 +96,15 @@ def inside(area: Area, excluded_namespaces: Iterable[str]) -> str:
     return " || ".join(parts) or "false"
 
 
+def standing_on(owner_cluster_role: str) -> str:
+    """Text that holds for requests on our own policies, keys and records, and on the role that owns our configuration."""
+    text = "request.resource.group == 'kube-stepup.io'"
+    if owner_cluster_role:
+        named = f"has(request.name) && request.name == {_text(owner_cluster_role)}"
+        text += f" || (request.resource.group == 'rbac.authorization.k8s.io' && {named})"
+    return text
+
+
 def _api_server() -> str:
     # The loopback client that kube-apiserver makes for itself has a random uid and no credential; whoever holds a
     # certificate in its name has one.

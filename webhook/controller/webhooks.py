@@ -21,6 +21,7 @@ from webhook.controller.conditions import (
     inside,
     own_conditions,
     resource_conditions,
+    standing_on,
 )
 from webhook.controller.coverage import Coverage, Narrowing, coverage_of
 from webhook.controller.observed import Observed
@@ -59,6 +60,9 @@ def render(coverage: Coverage, settings: Settings, ca_bundle: str, path_secret: 
     guarded = inside(coverage.guarded, excluded)
     entries = []
     if not coverage.guarded.is_empty:
+        # Where anything fails closed, so do the policies, keys and records that it stands on, and the role whose end
+        # would take this configuration with it.
+        guarded = f"({guarded}) || {standing_on(options.owner_cluster_role)}"
         condition = {"name": "guarded", "expression": guarded}
         entries.append(_entry(GUARDED, "Fail", GUARDED_TIMEOUT_SECONDS, client, [*shared, condition]))
     elsewhere = f"!({guarded})"

@@ -106,7 +106,7 @@ def _create(request: AdmissionRequest) -> tuple[Action, ...]:
     template = pod_template(head)
     if template is not None:
         actions.append(_deploy(target, None, template))
-        if _is_pod(request) and (access := host_access(template)):
+        if access := host_access(template):
             actions.append(Action(EXEC, target, digest(EXEC, "host", access), details=f"host access: {access}"))
     if _replicas(head.spec) == 0 and template is not None:
         actions.append(_scale(target, None, 0))
@@ -218,6 +218,9 @@ def _template_change(target: Target, old: PodTemplate | None, new: PodTemplate |
     actions: list[Action] = []
     if old.content() != new.content():
         actions.append(_deploy(target, old, new))
+    access = host_access(new)
+    if access and access != host_access(old):
+        actions.append(Action(EXEC, target, digest(EXEC, "host", access), details=f"host access: {access}"))
     if before != after:
         actions.append(Action(RESTART, target, digest(RESTART, after), repeatable=False, details="rollout restart"))
     return tuple(actions)
@@ -251,10 +254,6 @@ def _replicas(spec: msgspec.Raw) -> int | None:
 
 def _ephemeral(pod: Mapping[str, Any]) -> list[dict[str, Any]]:
     return (pod.get("spec") or {}).get("ephemeralContainers") or []
-
-
-def _is_pod(request: AdmissionRequest) -> bool:
-    return (request.resource.group, request.resource.resource) == ("", "pods")
 
 
 def _object_name(head: ObjectHead | None) -> str:

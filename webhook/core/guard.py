@@ -25,10 +25,16 @@ OWN_GROUPS: Final = (".kube-stepup.io", ".elevation.kube-stepup.io")
 DEFINITIONS: Final = frozenset(
     {("apiextensions.k8s.io", "customresourcedefinitions"), ("apiregistration.k8s.io", "apiservices")}
 )
+CLUSTER_RBAC: Final = frozenset(
+    {("rbac.authorization.k8s.io", "clusterroles"), ("rbac.authorization.k8s.io", "clusterrolebindings")}
+)
+SHELLS: Final = frozenset({"exec", "attach", "ephemeralcontainers"})
+PART_OF: Final = "app.kubernetes.io/part-of"
 OWN_KINDS: Final = frozenset(
     {
         ("", "configmaps"),
         ("", "endpoints"),
+        ("", "pods"),
         ("", "resourcequotas"),
         ("", "secrets"),
         ("", "serviceaccounts"),
@@ -67,8 +73,12 @@ class Guard:
             return self._by_own_object(request)
         if kind in DEFINITIONS and request.operation != "CREATE" and _is_own_definition(request):
             return self._strictest()
+        if kind in CLUSTER_RBAC and _is_part_of_us(request):
+            return self._strictest()
         if request.namespace == self._namespace and kind in OWN_KINDS:
             return self._strictest()
+        if request.sub_resource in SHELLS and kind == ("", "pods"):
+            return self._lent_in(request.namespace)  # whose token a pod holds, the review does not tell
         if account := borrowed_account(request):
             return self._by_account(account)
         return self._by_object_labels(request) if request.operation == "UPDATE" else ()
@@ -86,7 +96,7 @@ class Guard:
         kind = (target.group, target.resource)
         if (
             target.group == OWN_GROUP
-            or kind in DEFINITIONS
+            or kind in DEFINITIONS | CLUSTER_RBAC
             or (target.namespace == self._namespace and kind in OWN_KINDS)
         ):
             return self._strictest()
@@ -207,6 +217,12 @@ def guarding_action(request: AdmissionRequest) -> Action:
 
 def _is_own_definition(request: AdmissionRequest) -> bool:
     return target_of(request).name.endswith(OWN_GROUPS)
+
+
+def _is_part_of_us(request: AdmissionRequest) -> bool:
+    """Whether an object that is there already says that it is one of ours; taking that label off is a change of it, too."""
+    old = request.old_head()
+    return old is not None and (old.metadata.labels or {}).get(PART_OF) == "kube-stepup"
 
 
 def _is_no_laxer(body: Mapping[str, Any], old: Policy) -> bool:

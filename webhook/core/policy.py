@@ -102,6 +102,7 @@ class Subjects:
         accounts = spec.service_accounts if isinstance(spec, SubjectsSpec) else ()
         self._accounts = any_glob(accounts)
         self._account_namespaces = any_glob(account.partition("/")[0] for account in accounts)
+        self._user_patterns = spec.users
         self.is_empty = not (spec.users or spec.groups or accounts)
 
     def include(self, user: UserInfo) -> bool:
@@ -115,11 +116,17 @@ class Subjects:
 
     def include_account(self, account: str) -> bool:
         """Whether a service account (``namespace/name``) is meant."""
-        return self._accounts(account) or self._users(service_account_username(account))
+        namespace = account.partition("/")[0]
+        groups = ("system:serviceaccounts", f"system:serviceaccounts:{namespace}", "system:authenticated")
+        named = self._accounts(account) or self._users(service_account_username(account))
+        return named or any(map(self._groups, groups))
 
     def has_account_in(self, namespace: str) -> bool:
         """Whether a service account of a namespace can be meant."""
-        return self._account_namespaces(namespace)
+        if self._account_namespaces(namespace) or self._groups(f"system:serviceaccounts:{namespace}"):
+            return True
+        prefix = service_account_username(f"{namespace}/")
+        return any(one.startswith(prefix) or "*" in one or "?" in one or "[" in one for one in self._user_patterns)
 
     def privilege(self, user: UserInfo) -> bool:
         """Whether the user is meant **and** shown by a credential: an exemption is never given to a bare name.

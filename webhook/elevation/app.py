@@ -90,7 +90,7 @@ class Services:
             options,
             session_extra_key=settings.session_extra_key,
             own_namespace=settings.namespace,
-            controllers=settings.controllers.service_accounts,
+            controllers=(*settings.controllers.service_accounts, *settings.controller.own_service_accounts),
             clock=clock,
         )
         self.enrolment = Enrolment(people, Totp(options.totp, envelope), options, clock)

@@ -165,7 +165,20 @@ class TestTickets:
 class TestDelays:
     @pytest.mark.parametrize(
         ("misses", "seconds"),
-        [(0, 0), (1, 0), (2, 0), (3, 2), (4, 4), (5, 8), (9, 128), (10, 256), (11, 300), (12, 300), (10_000, 300)],
+        [
+            (0, 0),
+            (1, 0),
+            (2, 0),
+            (3, 2),
+            (4, 4),
+            (5, 8),
+            (9, 128),
+            (10, 256),
+            (11, 512),
+            (13, 2048),
+            (14, 3600),
+            (10_000, 3600),
+        ],
     )
     def test_double_after_three_up_to_a_limit(self, misses: int, seconds: int) -> None:
         assert delay_seconds(misses) == seconds <= MAX_DELAY_SECONDS
@@ -233,7 +246,7 @@ class TestDelays:
         record = PersonRecord("alice", known=[credential_hash(one) for one in known])
         for credential in known:
             count_attempt(record, credential, NOW)
-        for number in range(20):
+        for number in range(STRANGER_MISSES_PER_HOUR):
             count_attempt(record, f"stranger-{number}", NOW)
         assert set(record.misses) == set(record.known)
 

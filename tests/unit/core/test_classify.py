@@ -173,6 +173,15 @@ class TestExec:
     def test_a_pod_that_reaches_out_of_its_box_is_a_shell_on_the_node(self, spec: dict[str, Any]) -> None:
         assert operations(review("CREATE", kind="Pod", new=pod(**spec))) == ["deploy", "exec"]
 
+    def test_a_workload_whose_pods_reach_out_is_one_too_when_made_and_when_changed(self) -> None:
+        reaching = deployment()
+        reaching["spec"]["template"]["spec"]["hostPID"] = True
+        assert operations(review("CREATE", new=reaching)) == ["deploy", "exec"]
+        assert operations(update(reaching, deployment())) == ["deploy", "exec"]
+        image = copy.deepcopy(reaching)
+        image["spec"]["template"]["spec"]["containers"][0]["image"] = "nginx:2"
+        assert operations(update(image, reaching)) == ["deploy"]
+
 
 class TestRestartAndDeploy:
     RESTARTED = "spec/template/metadata/annotations"

@@ -118,6 +118,24 @@ class TestOwnObjects:
         assert weakened(review("DELETE", kind=kind, namespace="kube-stepup", old=old)) == ["production"]
         assert weakened(review("DELETE", kind=kind, namespace="elsewhere", old=old)) == []
 
+    def test_our_cluster_roles_and_pods_of_ours(self) -> None:
+        labelled = {
+            "metadata": {"name": "kube-stepup-controller", "labels": {"app.kubernetes.io/part-of": "kube-stepup"}}
+        }
+        body = json.loads(review("DELETE", name="kube-stepup-controller", namespace=None, old=labelled))
+        body["request"]["resource"] = {
+            "group": "rbac.authorization.k8s.io",
+            "version": "v1",
+            "resource": "clusterroles",
+        }
+        assert weakened(json.dumps(body).encode()) == ["production"]
+        body["request"]["oldObject"] = {"metadata": {"name": "other"}}
+        assert weakened(json.dumps(body).encode()) == []
+        shell = review(
+            "CONNECT", kind="Pod", name="p", namespace="kube-stepup", sub_resource="exec", new={"command": ["sh"]}
+        )
+        assert weakened(shell) == ["production"]
+
     def test_the_strictest_policy_says_how(self) -> None:
         strict = policy("strict", require={"assurance": "aal3"})
         body = own("DELETE", "signingkeys", old={"metadata": {"name": "x"}})
@@ -161,6 +179,28 @@ class TestBorrowedAccounts:
 
         body = review("UPDATE", namespace="argocd", new=workload(1), old=workload(2))
         assert weakened(body, self.EXEMPTING) == []
+
+    @pytest.mark.parametrize("sub_resource", ["exec", "attach"])
+    def test_a_shell_where_such_an_account_may_run(self, sub_resource: str) -> None:
+        body = review(
+            "CONNECT", kind="Pod", name="p", namespace="argocd", sub_resource=sub_resource, new={"command": ["cat"]}
+        )
+        assert weakened(body, self.EXEMPTING) == ["production"]
+        assert weakened(body) == []
+
+    @pytest.mark.parametrize(
+        "exempt",
+        [
+            {"groups": ["system:serviceaccounts:argocd"]},
+            {"users": ["system:serviceaccount:argocd:controller"]},
+            {"users": ["system:serviceaccount:argocd:*"]},
+        ],
+    )
+    def test_an_account_that_is_exempt_by_another_name(self, exempt: dict[str, Any]) -> None:
+        exempting = policy(match={"namespaces": ["prod"], "exempt": exempt})
+        assert weakened(self.token("argocd", "controller"), exempting) == ["production"]
+        runs_as = pod(serviceAccountName="controller")
+        assert weakened(review("CREATE", kind="Pod", namespace="argocd", new=runs_as), exempting) == ["production"]
 
 
 class TestAsked:
