@@ -45,6 +45,8 @@ POLICY: Object = {
                 "name": "release",
                 "operations": ["deploy", "scale"],
                 "resources": ["deployments", "apps/statefulsets", "core/pods", "batch/*", "*"],
+                "variables": [{"name": "replicas", "expression": "object.spec.replicas"}],
+                "conditions": [{"expression": "variables.replicas == 0"}, {"expression": "request.name != 'canary'"}],
                 "require": {
                     "assurance": "aal3",
                     "maxAge": "1h30m",
@@ -163,6 +165,26 @@ def test_every_operation_that_the_program_knows_can_be_guarded_and_recorded(plan
 
 
 BAD_POLICIES: dict[str, tuple[Edit, str, str]] = {
+    "name of a variable": (
+        lambda o: o["spec"]["rules"][1]["variables"][0].update(name="a-b"),
+        "spec.rules[1].variables[0].name",
+        "must be an identifier",
+    ),
+    "17 conditions": (
+        lambda o: o["spec"]["rules"][1].update(conditions=[{"expression": "true"}] * 17),
+        "spec.rules[1].conditions",
+        "at most 16 items",
+    ),
+    "long condition": (
+        lambda o: o["spec"]["rules"][1].update(conditions=[{"expression": "true || " * 200 + "true"}]),
+        "spec.rules[1].conditions[0].expression",
+        "1024",
+    ),
+    "condition without expression": (
+        lambda o: o["spec"]["rules"][1].update(conditions=[{}]),
+        "spec.rules[1].conditions[0].expression",
+        "Required",
+    ),
     "Once for more than one object": (
         lambda o: require(o).update(use="Once"),
         "spec.rules[1].require.scope",

@@ -57,7 +57,8 @@ class NamespaceSink:
 
     def put(self, obj: dict[str, Any]) -> None:
         """Take in a Namespace object."""
-        self._index.put_namespace(obj["metadata"]["name"], obj["metadata"].get("labels") or {})
+        metadata = obj["metadata"]
+        self._index.put_namespace(metadata["name"], metadata.get("labels") or {}, metadata.get("annotations") or {})
 
     def remove(self, name: str) -> None:
         """Forget a namespace."""

@@ -16,7 +16,7 @@ from webhook.adapters.audit import audit
 from webhook.adapters.cluster_state import ClusterState
 from webhook.admission import answer
 from webhook.admission.live import Live, UsedUpError
-from webhook.core.applicable import Applicable, subject_of
+from webhook.core.applicable import Applicable, lazy_facts, subject_of
 from webhook.core.assertion import ANNOTATION, AssertionClaims, Expected, Problem
 from webhook.core.classify import classify
 from webhook.core.decision import Candidate, Decision, Question, ask, decide
@@ -80,7 +80,9 @@ class Admission:
     async def _answer(self, request: AdmissionRequest) -> bytes:
         if request.resource.group == "kube-stepup.io" and (refusal := _check_own_object(request)):
             return refusal
-        decision = await self._decide(request)
+        question = self._question(request)
+        decision = await self._decide(request, question)
+        _report_failures(question)
         if decision.code in QUIET_CODES:
             return answer.allowed(request.uid)
         self._audit(request, decision)
@@ -88,8 +90,7 @@ class Admission:
             return answer.allowed_with(request.uid, decision)
         return answer.denied(request, decision)
 
-    async def _decide(self, request: AdmissionRequest) -> Decision:
-        question = self._question(request)
+    async def _decide(self, request: AdmissionRequest, question: Question) -> Decision:
         if question.actions:
             await self._know_namespace(question)
         first = ask(question, self._state.index, self._controllers)
@@ -105,11 +106,12 @@ class Admission:
         return await self._prove(request, question, first, meta)
 
     def _question(self, request: AdmissionRequest) -> Question:
-        actions, subject = classify(request), subject_of(request)
+        actions = classify(request)
         weakened = self._guard.weakened_by(request)
         if weakened:
             actions = (*actions, guarding_action(request))
-            subject = msgspec.structs.replace(subject, weakened=weakened)
+        facts = lazy_facts(request, self._state.index, actions)
+        subject = msgspec.structs.replace(subject_of(request), weakened=weakened, facts=facts)
         return Question(request.user_info, actions, subject)
 
     async def _prove(
@@ -176,6 +178,19 @@ class Admission:
             reasons=[one.reason for one in claims if one.reason],
             dry_run=bool(request.dry_run),
             request_uid=request.uid,
+        )
+
+
+def _report_failures(question: Question) -> None:
+    """Conditions that could not be evaluated, so that their rules applied."""
+    facts = question.subject.facts
+    for failure in facts.made.failures if facts is not None and facts.made is not None else ():
+        log.warning(
+            "condition-failed",
+            policy=failure.policy,
+            field=failure.field,
+            problem=failure.problem,
+            code="condition-failed",
         )
 
 

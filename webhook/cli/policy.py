@@ -12,7 +12,7 @@ import msgspec
 import typer
 import yaml
 
-from webhook.core.applicable import Applicable, PolicyIndex, subject_of
+from webhook.core.applicable import Applicable, PolicyIndex, lazy_facts, subject_of
 from webhook.core.assertion import ANNOTATION, AssertionClaims, Expected, Problem
 from webhook.core.classify import classify
 from webhook.core.decision import Candidate, Decision, Question, Record, ask, decide
@@ -111,11 +111,12 @@ def _decide(
 ) -> Decision:
     identities = ControllerIdentities()
     controllers = Controllers(identities.service_accounts, identities.certificate_users)
-    actions, subject = classify(request), subject_of(request)
+    actions = classify(request)
     weakened = Guard(index, OWN_NAMESPACE, controllers.accounts).weakened_by(request)
     if weakened:
         actions = (*actions, guarding_action(request))
-        subject = msgspec.structs.replace(subject, weakened=weakened)
+    facts = lazy_facts(request, index, actions)
+    subject = msgspec.structs.replace(subject_of(request), weakened=weakened, facts=facts)
     question = Question(request.user_info, actions, subject)
     first = ask(question, index, controllers)
     if isinstance(first, Decision):

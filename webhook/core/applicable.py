@@ -6,10 +6,11 @@ out when the policy or the namespace changes, not when somebody asks.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import msgspec
 
+from webhook.core.cel import Activation, Facts, NamespaceFacts
 from webhook.core.operation import GUARD, Action
 from webhook.core.policy import Policy
 from webhook.core.request import AdmissionRequest, UserInfo
@@ -55,11 +56,14 @@ class Subject(msgspec.Struct, frozen=True):
         labels: label sets of the object, old and new; None when the review does not tell (exec, scale, eviction).
         namespace_labels: label sets to judge the namespace by instead of the watched ones; None to use those.
         weakened: policies that the request would switch off or make laxer (``core/guard.py``).
+        facts: what conditions are evaluated on; made only when one has to be. None when there is no request, as in
+            planning: conditions are unknown then, and their rules apply.
     """
 
     labels: tuple[Labels, ...] | None = None
     namespace_labels: tuple[Labels, ...] | None = None
     weakened: tuple[Policy, ...] = ()
+    facts: LazyFacts | None = None
 
 
 def subject_of(request: AdmissionRequest) -> Subject:
@@ -72,12 +76,34 @@ def subject_of(request: AdmissionRequest) -> Subject:
     return Subject(labels=labels, namespace_labels=labels if is_namespace else None)
 
 
+def lazy_facts(request: AdmissionRequest, index: PolicyIndex, actions: tuple[Action, ...]) -> LazyFacts:
+    """What conditions are evaluated on, made when the first of them asks."""
+    return LazyFacts(lambda: Facts(request, index.namespace_facts, actions))
+
+
+class LazyFacts:
+    """Facts of one request: made once, if at all."""
+
+    __slots__ = ("_make", "made")
+
+    def __init__(self, make: Callable[[], Facts]) -> None:
+        self._make = make
+        self.made: Facts | None = None
+
+    def __call__(self) -> Facts:
+        """The facts."""
+        if self.made is None:
+            self.made = self._make()
+        return self.made
+
+
 class PolicyIndex:
     """All policies in force and all namespaces known."""
 
     def __init__(self) -> None:
         self._policies: dict[str, Policy] = {}
         self._namespaces: dict[str, Labels] = {}
+        self._annotations: dict[str, Labels | None] = {}
         self._cache: dict[str, dict[tuple[str, ...], tuple[Policy, ...]]] = {}
 
     @property
@@ -100,8 +126,9 @@ class PolicyIndex:
         if self._policies.pop(name, None) is not None:
             self._cache.clear()
 
-    def put_namespace(self, name: str, labels: Labels) -> None:
-        """Learn a namespace, or its new labels."""
+    def put_namespace(self, name: str, labels: Labels, annotations: Labels | None = None) -> None:
+        """Learn a namespace, or its new labels and annotations; None when nobody has told the annotations."""
+        self._annotations[name] = annotations
         if self._namespaces.get(name) != labels:
             self._namespaces[name] = labels
             self._cache.pop(name, None)
@@ -109,7 +136,13 @@ class PolicyIndex:
     def remove_namespace(self, name: str) -> None:
         """Forget a namespace."""
         self._namespaces.pop(name, None)
+        self._annotations.pop(name, None)
         self._cache.pop(name, None)
+
+    def namespace_facts(self, name: str) -> NamespaceFacts | None:
+        """What conditions can read of a namespace; None when it is not known."""
+        labels = self._namespaces.get(name)
+        return None if labels is None else NamespaceFacts(name, labels, self._annotations.get(name))
 
     def knows_namespace(self, name: str) -> bool:
         """Whether the labels of a namespace are known."""
@@ -182,8 +215,14 @@ class _Say:
     def about(self, policy: Policy, action: Action) -> None:
         """What one policy that can match says to one action."""
         rules = policy.rules_for(action)
-        if rules and policy.is_about(self._user) and self._selects(policy, action) and not self._lets_pass(policy):
+        if not rules or not policy.is_about(self._user) or not self._selects(policy, action):
+            return
+        rules = [rule for rule in rules if not rule.conditions or rule.holds(self._activation(action))]
+        if rules and not self._lets_pass(policy):
             self.demands += [Demand(action, rule.requirement, policy.enforcement) for rule in rules]
+
+    def _activation(self, action: Action) -> Activation | None:
+        return self._subject.facts().about(action) if self._subject.facts is not None else None
 
     def about_weakening(self, action: Action) -> None:
         """What the policies that would be weakened say; everybody is asked, whomever they are about."""

@@ -68,4 +68,5 @@ def _shadows(first: Rule, second: Rule, policy: Policy) -> bool:
     one, other = specs[first.name], specs[second.name]
     covers = set(other.operations) <= set(one.operations)
     resources = "*" in one.resources or set(other.resources) <= set(one.resources)
-    return covers and resources and one.require == other.require
+    narrows = one.conditions and (one.variables, one.conditions) != (other.variables, other.conditions)
+    return covers and resources and not narrows and one.require == other.require

@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 import re2  # RE2: no pattern of a policy can take for ever
 
+from webhook.core.cel import Activation, Conditions
 from webhook.core.durations import parse_seconds
 from webhook.core.identity import is_bound_service_account, service_account_of, service_account_username
 from webhook.core.operation import GUARD, OPERATIONS, Action
@@ -76,12 +77,27 @@ class RequireSpec(_Strict, frozen=True, kw_only=True):
     reason: ReasonSpec = ReasonSpec()
 
 
+class ConditionSpec(_Strict, frozen=True, kw_only=True):
+    """A CEL expression that must be true for a rule to apply."""
+
+    expression: str
+
+
+class VariableSpec(_Strict, frozen=True, kw_only=True):
+    """A CEL expression that conditions of the rule read as ``variables.NAME``."""
+
+    name: str
+    expression: str
+
+
 class RuleSpec(_Strict, frozen=True, kw_only=True):
     """One rule."""
 
     name: str
     operations: tuple[str, ...]
     resources: tuple[str, ...] = ("*",)
+    variables: tuple[VariableSpec, ...] = ()
+    conditions: tuple[ConditionSpec, ...] = ()
     require: RequireSpec = RequireSpec()
 
 
@@ -147,6 +163,10 @@ class Rule:
         self.operations = frozenset(spec.operations)
         self._resources = _resource_matcher(spec.resources)
         self.requirement = _requirement(spec, policy, field)
+        self._policy = policy
+        self.conditions = Conditions(
+            (one.expression for one in spec.conditions), ((one.name, one.expression) for one in spec.variables), field
+        )
 
     def applies_to(self, action: Action) -> bool:
         """Whether the rule asks for proof of this action.
@@ -156,6 +176,10 @@ class Rule:
         if not self.covers(action.operation, action.also):
             return False
         return action.cascade or self._resources(action.target.group_resource)
+
+    def holds(self, activation: Activation | None) -> bool:
+        """Whether every condition is true; what is not known (None) or cannot be evaluated counts as true."""
+        return activation is None or not self.conditions or self.conditions.hold(activation, self._policy)
 
     def covers(self, operation: str, also: tuple[str, ...] = ()) -> bool:
         """Whether the rule is about this class, or about one that comes with it."""

@@ -103,6 +103,9 @@ class AdmissionRequest(msgspec.Struct, rename="camel", kw_only=True, dict=True):
     old_object: msgspec.Raw = _ABSENT
     options: msgspec.Raw = _ABSENT
     dry_run: bool | None = None
+    request_kind: GroupVersionKind | None = None
+    request_resource: GroupVersionResource | None = None
+    request_sub_resource: str = ""
 
     def new_head(self) -> ObjectHead | None:
         """Head of ``object``; None when the review has none."""
