@@ -1,0 +1,146 @@
+"""Asking for a step-up: what somebody wants to do is noted, and the challenge that policies ask for is posed."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, Final
+from weakref import WeakValueDictionary
+
+import msgspec
+
+from webhook.adapters.authenticator_store import AuthenticatorStore
+from webhook.adapters.elevation_store import ElevationStore
+from webhook.core.assertion import AuthorizationDetail
+from webhook.core.requirement import SCOPES, Challenge, Requirement, merged
+from webhook.elevation.bodies import WantedElevation
+from webhook.elevation.factors import Factor
+from webhook.elevation.identity import Requester
+from webhook.elevation.lifecycle import Lifecycle
+from webhook.elevation.minting import Mint
+from webhook.elevation.needs import Needs
+from webhook.elevation.views import audit_elevation, request_object, wanted_spec
+from webhook.errors import RequestError
+from webhook.settings import ElevationSettings
+
+MAX_RECORDED_GROUPS: Final = 512  # what an Elevation has room for; decisions are made with all of them
+
+JSON = dict[str, Any]
+
+
+class Asking:
+    """Takes requests and poses challenges.
+
+    Args:
+        session_extra_key: the extra field that names the session, in small letters as header names are; empty for none.
+        clock: seconds since the epoch.
+    """
+
+    def __init__(
+        self,
+        store: ElevationStore,
+        people: AuthenticatorStore,
+        factors: dict[str, Factor],
+        mint: Mint,
+        needs: Needs,
+        lifecycle: Lifecycle,
+        settings: ElevationSettings,
+        *,
+        session_extra_key: str,
+        clock: Callable[[], float],
+    ) -> None:
+        self._store = store
+        self._people = people
+        self._factors = factors
+        self._mint = mint
+        self._needs = needs
+        self._lifecycle = lifecycle
+        self._settings = settings
+        self._session_extra_key = session_extra_key
+        self._clock = clock
+        self._asking: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+
+    async def create(self, requester: Requester, wanted: WantedElevation) -> JSON:
+        """Note what somebody wants to do, and pose the challenge that policies ask for.
+
+        Raises:
+            RequestError: a field is wrong, the reason does not do, or nobody is enrolled under this name.
+        """
+        wanted.checked()
+        details = wanted.authorization_details()
+        requirements = self._needs.of(requester.user, details)
+        if not requirements:
+            return request_object(
+                "", wanted_spec(wanted), {"phase": "NotRequired", "message": "no policy asks for a step-up"}
+            )
+        challenge = merged(requirements)
+        _check_scope(details, challenge)
+        _check_reason(wanted.reason, requirements)
+        factors = await self._factors_of(requester)
+        spec = self._record(requester, details, wanted.reason)
+        self._mint.check_size(spec)
+        # One at a time for each person, or requests that arrive together would all find room.
+        async with self._asking.setdefault(requester.username, asyncio.Lock()):
+            await self._check_pending(requester)
+            elevation = await self._store.create(requester.username, spec)
+        audit_elevation("elevation-requested", requester, elevation, outcome="pending", requirement=challenge.to_dict())
+        status = {"phase": "Pending", "challenge": {**challenge.to_dict(), "factors": factors}}
+        return request_object(elevation["metadata"]["name"], wanted_spec(wanted), status, elevation)
+
+    def _record(self, requester: Requester, details: list[AuthorizationDetail], reason: str) -> JSON:
+        return {
+            "user": {"username": requester.username, "groups": list(requester.user.groups[:MAX_RECORDED_GROUPS])},
+            "credentialID": requester.credential_id,
+            "sessionID": requester.user.first_extra(self._session_extra_key),
+            "details": [msgspec.to_builtins(one) for one in details],
+            "reason": reason,
+            "clientAddress": requester.client_address,
+            "userAgent": requester.user_agent,
+        }
+
+    async def _factors_of(self, requester: Requester) -> list[str]:
+        record = await self._people.read(requester.username)
+        found = [factor.name for factor in self._factors.values() if factor.available_to(record)]
+        if not found:
+            raise RequestError(
+                "you have no authenticator yet; run `kubectl elevate enroll` (an operator gives you the ticket that it asks for)",
+                code="not-enrolled",
+                status=403,
+                reason="Forbidden",
+            )
+        return found
+
+    async def _check_pending(self, requester: Requester) -> None:
+        now = self._clock()
+        mine = await self._store.of_user(requester.username)
+        pending = sum(1 for one in mine if self._lifecycle.phase(one, now) == "Pending")
+        if pending >= self._settings.max_pending_per_user:
+            seconds = self._settings.pending_lifetime_seconds
+            raise RequestError(
+                f"you have {pending} requests that nobody answered; they lapse within {seconds} s, or revoke some",
+                code="too-many-pending",
+                status=429,
+                reason="TooManyRequests",
+                retry_after_seconds=seconds,
+            )
+
+
+def _check_scope(details: list[AuthorizationDetail], challenge: Challenge) -> None:
+    for position, one in enumerate(details):
+        if SCOPES.index(one.scope) > SCOPES.index(challenge.scope):
+            policies = ", ".join(challenge.policies)
+            text = f"must be {challenge.scope}: policy {policies} asks for proof that names it"
+            raise RequestError(
+                text, code="scope-too-wide", field=f"spec.details[{position}].scope", status=422, reason="Invalid"
+            )
+
+
+def _check_reason(reason: str, requirements: list[Requirement]) -> None:
+    for one in requirements:
+        if one.reason_required and not reason.strip():
+            pattern = f" that matches {one.reason_pattern}" if one.reason_pattern else ""
+            text = f"policy {one.policy} asks for a reason{pattern} (--reason)"
+            raise RequestError(text, code="reason-missing", field="spec.reason", status=422, reason="Invalid")
+        if one.reason_matches is not None and not one.reason_matches(reason):
+            text = f"policy {one.policy} asks for a reason that matches {one.reason_pattern}"
+            raise RequestError(text, code="reason-mismatch", field="spec.reason", status=422, reason="Invalid")
