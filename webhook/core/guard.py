@@ -14,7 +14,8 @@ from webhook.core.classify import target_of
 from webhook.core.kinds import TOKEN_SECRET
 from webhook.core.metadata import changed_labels
 from webhook.core.operation import GUARD, Action, Target, digest
-from webhook.core.policy import API_VERSION, ENFORCEMENTS, KIND, Policy
+from webhook.core.policy import API_VERSION, KIND, Policy
+from webhook.core.policy_spec import ENFORCEMENTS
 from webhook.core.request import AdmissionRequest
 from webhook.core.templates import pod_template
 from webhook.errors import PolicyError

@@ -14,99 +14,15 @@ import re2  # RE2: no pattern of a policy can take for ever
 from webhook.core.cel import Activation, Conditions
 from webhook.core.durations import parse_seconds
 from webhook.core.identity import is_bound_service_account, service_account_of, service_account_username
-from webhook.core.operation import GUARD, OPERATIONS, Action
+from webhook.core.operation import GUARD, Action
+from webhook.core.policy_spec import BreakGlassSpec, PolicySpec, RuleSpec, SubjectsSpec, read_spec
 from webhook.core.request import UserInfo
-from webhook.core.requirement import ASSURANCES, BINDINGS, SCOPES, USES, Requirement
-from webhook.core.selectors import Labels, LabelSelector, Matcher, any_glob
+from webhook.core.requirement import Requirement
+from webhook.core.selectors import Labels, Matcher, any_glob
 from webhook.errors import PolicyError
 
 API_VERSION = "kube-stepup.io/v1alpha1"
 KIND = "StepUpPolicy"
-ENFORCEMENTS = ("Deny", "Warn", "Audit")
-MIN_MAX_AGE_SECONDS = 10
-MAX_MAX_AGE_SECONDS = 24 * 3600
-MAX_PATTERN_LENGTH = 256
-MAX_RULES = 64
-
-
-class _Strict(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel", kw_only=True):
-    pass
-
-
-class SubjectsSpec(_Strict, frozen=True, kw_only=True):
-    """People and accounts; globs for users and groups, ``namespace/name`` globs for service accounts."""
-
-    users: tuple[str, ...] = ()
-    groups: tuple[str, ...] = ()
-    service_accounts: tuple[str, ...] = ()
-
-
-class BreakGlassSpec(_Strict, frozen=True, kw_only=True):
-    """Who passes, loudly."""
-
-    users: tuple[str, ...] = ()
-    groups: tuple[str, ...] = ()
-
-
-class MatchSpec(_Strict, frozen=True, kw_only=True):
-    """What a policy is about; every field that is set must hold."""
-
-    namespace_selector: LabelSelector | None = None
-    namespaces: tuple[str, ...] = ()
-    object_selector: LabelSelector | None = None
-    subjects: SubjectsSpec | None = None
-    exempt: SubjectsSpec = SubjectsSpec()
-    break_glass: BreakGlassSpec = BreakGlassSpec()
-
-
-class ReasonSpec(_Strict, frozen=True, kw_only=True):
-    """Whether a reason must be given, and what it must look like (RE2, matched from start to end)."""
-
-    required: bool = False
-    pattern: str = ""
-
-
-class RequireSpec(_Strict, frozen=True, kw_only=True):
-    """The proof that a rule asks for."""
-
-    assurance: str = "aal2"
-    max_age: str = "5m"
-    use: str = "Once"
-    scope: str = "Object"
-    bind: str = ""
-    reason: ReasonSpec = ReasonSpec()
-
-
-class ConditionSpec(_Strict, frozen=True, kw_only=True):
-    """A CEL expression that must be true for a rule to apply."""
-
-    expression: str
-
-
-class VariableSpec(_Strict, frozen=True, kw_only=True):
-    """A CEL expression that conditions of the rule read as ``variables.NAME``."""
-
-    name: str
-    expression: str
-
-
-class RuleSpec(_Strict, frozen=True, kw_only=True):
-    """One rule."""
-
-    name: str
-    operations: tuple[str, ...]
-    resources: tuple[str, ...] = ("*",)
-    variables: tuple[VariableSpec, ...] = ()
-    conditions: tuple[ConditionSpec, ...] = ()
-    require: RequireSpec = RequireSpec()
-
-
-class PolicySpec(_Strict, frozen=True, kw_only=True):
-    """``spec`` of a StepUpPolicy."""
-
-    enforcement: str = "Deny"
-    match: MatchSpec = MatchSpec()
-    rules: tuple[RuleSpec, ...]
 
 
 class Subjects:
@@ -219,15 +135,7 @@ class Policy:
         name = metadata.get("name")
         if not isinstance(name, str) or not name:
             raise PolicyError("is required", field="metadata.name")
-        if not isinstance(obj.get("spec"), Mapping):
-            raise PolicyError("is required", field="spec")
-        try:
-            spec = msgspec.convert(obj["spec"], PolicySpec)
-        except msgspec.ValidationError as error:
-            text, _, path = str(error).partition(" - at `$")
-            raise PolicyError(text[:1].lower() + text[1:], field="spec" + path.rstrip("`")) from error
-        _check(spec)
-        return cls(name, str(metadata.get("uid", "")), int(metadata.get("generation") or 0), spec)
+        return cls(name, str(metadata.get("uid", "")), int(metadata.get("generation") or 0), read_spec(obj.get("spec")))
 
     @property
     def can_match_cluster_scoped(self) -> bool:
@@ -293,51 +201,3 @@ def _requirement(spec: RuleSpec, policy: str, field: str) -> Requirement:
         reason_pattern=pattern,
         reason_matches=(lambda text: compiled.match(text) is not None) if compiled else None,
     )
-
-
-def _check(spec: PolicySpec) -> None:
-    _one_of(spec.enforcement, ENFORCEMENTS, "spec.enforcement")
-    for selector, field in (
-        (spec.match.namespace_selector, "spec.match.namespaceSelector"),
-        (spec.match.object_selector, "spec.match.objectSelector"),
-    ):
-        if selector is not None:
-            selector.check(field)
-    if not 1 <= len(spec.rules) <= MAX_RULES:
-        raise PolicyError(f"must have 1 to {MAX_RULES} rules", field="spec.rules")
-    seen: set[str] = set()
-    for position, rule in enumerate(spec.rules):
-        field = f"spec.rules[{position}]"
-        if not rule.name or rule.name in seen:
-            raise PolicyError("must be set, and unique in the policy", field=f"{field}.name")
-        seen.add(rule.name)
-        _check_rule(rule, field)
-
-
-def _check_rule(rule: RuleSpec, field: str) -> None:
-    if not rule.operations:
-        raise PolicyError("must name at least one operation", field=f"{field}.operations")
-    for position, operation in enumerate(rule.operations):
-        _one_of(operation, OPERATIONS, f"{field}.operations[{position}]")
-    if not rule.resources or not all(rule.resources):
-        raise PolicyError("must name at least one resource, or be left out", field=f"{field}.resources")
-    require, where = rule.require, f"{field}.require"
-    _one_of(require.assurance, ASSURANCES, f"{where}.assurance")
-    _one_of(require.use, USES, f"{where}.use")
-    _one_of(require.scope, SCOPES, f"{where}.scope")
-    _one_of(require.bind, ("", *BINDINGS), f"{where}.bind")
-    if require.use == "Once" and require.scope != "Object":
-        raise PolicyError("Once needs scope Object: one proof, one object; take Window for more", field=f"{where}.use")
-    try:
-        seconds = parse_seconds(require.max_age)
-    except ValueError as error:
-        raise PolicyError(str(error), field=f"{where}.maxAge") from error
-    if not MIN_MAX_AGE_SECONDS <= seconds <= MAX_MAX_AGE_SECONDS:
-        raise PolicyError("must be between 10s and 24h", field=f"{where}.maxAge")
-    if len(require.reason.pattern) > MAX_PATTERN_LENGTH:
-        raise PolicyError(f"must have at most {MAX_PATTERN_LENGTH} letters", field=f"{where}.reason.pattern")
-
-
-def _one_of(value: str, allowed: tuple[str, ...], field: str) -> None:
-    if value not in allowed:
-        raise PolicyError(f"must be one of {', '.join(one for one in allowed if one)}, not {value!r}", field=field)
