@@ -119,8 +119,12 @@ class Conditions:
 
     def hold(self, activation: Activation, policy: str = "") -> bool:
         """Whether every condition is true; those that cannot be evaluated count as true."""
-        scope = scope_for(activation, self._named, self._trees)
+        scope = self.scope(activation)
         return all(one.holds_in(scope, activation, policy) for one in self.all)
+
+    def scope(self, activation: Activation) -> Scope:
+        """The variables of an evaluation of all of them, one after the other."""
+        return scope_for(activation, self._named, self._trees)
 
     def _name(self, name: str, expression: str, field: str) -> None:
         if _NAME.fullmatch(name) is None:
