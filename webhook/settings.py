@@ -9,12 +9,13 @@ import os
 from pathlib import Path
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from pydantic.alias_generators import to_camel
 
 from webhook.errors import ConfigurationError
 
 CONFIG_VARIABLE = "KUBE_STEPUP_CONFIG"
+_EVERYBODY = frozenset({"system:authenticated", "system:unauthenticated", "system:nodes", "system:anonymous"})
 
 KUBE_SYSTEM_CONTROLLERS: tuple[str, ...] = (
     # The accounts that kube-controller-manager runs its loops under (--use-service-account-credentials), by name and
@@ -77,6 +78,27 @@ class ControllerIdentities(_Section):
     service_accounts: tuple[str, ...] = tuple(f"kube-system/{name}" for name in KUBE_SYSTEM_CONTROLLERS)
     certificate_users: tuple[str, ...] = ("system:kube-controller-manager", "system:kube-scheduler")
     nodes_by_certificate: bool = True
+
+
+class BreakGlassSettings(_Section):
+    """Who passes everything, loudly, by a condition in the API server itself: also while nothing of ours runs.
+
+    Exact names, and only with a credential-id. Groups that everybody of a kind is in are refused: such a glass would be
+    broken from the start.
+    """
+
+    users: tuple[str, ...] = ()
+    groups: tuple[str, ...] = ()
+
+    @field_validator("users", "groups")
+    @classmethod
+    def _exact(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        for name in names:
+            if not name or any(letter in name for letter in "*?["):
+                raise ValueError("break-glass names are exact: no empty name and no pattern")
+            if name in _EVERYBODY or name.startswith("system:serviceaccount"):
+                raise ValueError(f"{name} is not a group of few people: name one that is empty until the emergency")
+        return names
 
 
 class AdmissionSettings(_Section):
@@ -186,6 +208,7 @@ class Settings(_Section):
     assertion_max_lifetime_seconds: int = Field(3600, ge=10, le=24 * 3600)
     session_extra_key: str = ""
     controllers: ControllerIdentities = ControllerIdentities()
+    break_glass: BreakGlassSettings = BreakGlassSettings()
     admission: AdmissionSettings = AdmissionSettings()
     elevation: ElevationSettings = ElevationSettings()
     controller: ControllerSettings = ControllerSettings()

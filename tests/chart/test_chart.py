@@ -45,6 +45,8 @@ VARIANTS: dict[str, tuple[str, ...]] = {
         "commonLabels.team=platform",
         "image.pullSecrets[0].name=registry",
         "admission.tolerations[0].operator=Exists",
+        "breakGlass.users={erika}",
+        "breakGlass.groups={incident}",
     ),
     "under another name": ("fullnameOverride=guard",),
 }
@@ -179,7 +181,7 @@ def test_our_own_namespace_is_excluded_unless_that_is_switched_off(render: Rende
     assert NAMESPACE not in settings_of(render("webhook.excludeOwnNamespace=false")).controller.excluded_namespaces
 
 
-def test_admission_can_read_no_secret_and_create_nothing(objects: Objects) -> None:
+def test_admission_can_read_no_secret_and_create_nothing_but_events(objects: Objects) -> None:
     role = named(objects, "ClusterRole", "kube-stepup-admission")
     assert not any(
         subject["name"] == "kube-stepup-admission"
@@ -188,7 +190,8 @@ def test_admission_can_read_no_secret_and_create_nothing(objects: Objects) -> No
     )
     for rule in role["rules"]:
         assert "secrets" not in rule["resources"]
-        assert not {"create", "delete", "*"} & set(rule["verbs"])
+        assert not {"delete", "*"} & set(rule["verbs"])
+        assert "create" not in rule["verbs"] or rule["resources"] == ["events"]
         assert "*" not in rule["resources"] + rule["apiGroups"]
 
 

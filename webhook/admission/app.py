@@ -11,12 +11,13 @@ from fastapi.responses import JSONResponse
 from webhook.adapters.background import Background
 from webhook.adapters.cluster_state import ClusterState
 from webhook.adapters.kube import KubeClient
+from webhook.admission.events import BrokenGlassEvents
 from webhook.admission.hot_path import ASGIApp, HotPath
 from webhook.admission.live import Live
 from webhook.admission.path_secrets import PathSecrets
 from webhook.admission.service import Admission
 from webhook.core.assertion import Expected
-from webhook.core.identity import Controllers
+from webhook.core.identity import BreakGlass, Controllers
 from webhook.settings import Settings
 
 
@@ -56,11 +57,20 @@ def create_app(settings: Settings, kube: KubeClient, path_secrets: PathSecrets) 
         nodes_by_certificate=identities.nodes_by_certificate,
     )
     expected = Expected(settings.issuer, settings.audience, settings.session_extra_key)
-    admission = Admission(state, live, controllers, expected, settings.namespace)
+    events = BrokenGlassEvents(kube)
+    admission = Admission(
+        state,
+        live,
+        controllers,
+        expected,
+        settings.namespace,
+        glass=BreakGlass(settings.break_glass.users, settings.break_glass.groups),
+        on_broken_glass=events.tell,
+    )
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        async with kube, Background(state.run()):
+        async with kube, Background(state.run()), Background(events.run()):
             yield
 
     def waiting_for() -> list[str]:

@@ -19,15 +19,16 @@ from webhook.admission.live import Live, UsedUpError
 from webhook.core.applicable import Applicable, lazy_facts, subject_of
 from webhook.core.assertion import ANNOTATION, AssertionClaims, Expected, Problem
 from webhook.core.classify import classify
-from webhook.core.decision import Candidate, Decision, Question, ask, decide
+from webhook.core.decision import BREAK_GLASS, NOBODY, Candidate, Decision, Question, ask, decide
 from webhook.core.guard import Guard, guarding_action
-from webhook.core.identity import Controllers
+from webhook.core.identity import BreakGlass, Controllers
 from webhook.core.operation import Action
 from webhook.core.policy import API_VERSION, KIND, Policy
 from webhook.core.request import AdmissionRequest, ObjectHead, ObjectMeta, decode, uid_of
 from webhook.errors import PolicyError, ReviewError, StoreUnavailableError
 
 MAX_SPEND_ROUNDS = 3
+UNDECIDED = "(undecided)"  # no policy can have this name
 QUIET_CODES = frozenset({"out-of-scope", "controller", "not-required"})
 
 log = structlog.get_logger("admission")
@@ -39,6 +40,8 @@ class Admission:
     Args:
         namespace: where kube-stepup itself runs.
         clock: seconds since the epoch.
+        glass: who breaks the glass of every policy.
+        on_broken_glass: told of every request that passed by breaking glass, besides the audit.
     """
 
     def __init__(
@@ -49,6 +52,8 @@ class Admission:
         expected: Expected,
         namespace: str = "",
         clock: Callable[[], float] = time.time,
+        glass: BreakGlass = NOBODY,
+        on_broken_glass: Callable[[AdmissionRequest, Decision], None] | None = None,
     ) -> None:
         self._state = state
         self._live = live
@@ -56,6 +61,8 @@ class Admission:
         self._expected = expected
         self._guard = Guard(state.index, namespace, controllers.accounts)
         self._clock = clock
+        self._glass = glass
+        self._on_broken_glass = on_broken_glass
 
     async def review(self, body: bytes) -> bytes:
         """The answer to a review; never raises."""
@@ -71,10 +78,14 @@ class Admission:
             return answer.errored(request.uid, 400, "BadRequest", error.message, error.code)
         except StoreUnavailableError as error:
             log.exception("store-unavailable", code=error.code, problem=error.message)
+            if self._glass.includes(request.user_info):
+                return self._passed_undecided(request)
             text = "the step-up could not be checked just now; try again"
             return answer.errored(request.uid, 503, "ServiceUnavailable", text, error.code)
         except Exception:
             log.exception("decision-crashed", code="internal-error")
+            if self._glass.includes(request.user_info):
+                return self._passed_undecided(request)
             return answer.errored(request.uid, 500, "InternalError", "the decision failed", "internal-error")
 
     async def _answer(self, request: AdmissionRequest) -> bytes:
@@ -85,22 +96,32 @@ class Admission:
         _report_failures(question)
         if decision.code in QUIET_CODES:
             return answer.allowed(request.uid)
+        return self._told(request, decision)
+
+    def _told(self, request: AdmissionRequest, decision: Decision) -> bytes:
         self._audit(request, decision)
-        if decision.allowed:
-            return answer.allowed_with(request.uid, decision)
-        return answer.denied(request, decision)
+        if not decision.allowed:
+            return answer.denied(request, decision)
+        if decision.applicable.broken_by and self._on_broken_glass is not None and not _is_dry_run(request):
+            self._on_broken_glass(request, decision)
+        return answer.allowed_with(request.uid, decision)
+
+    def _passed_undecided(self, request: AdmissionRequest) -> bytes:
+        """Whoever passes while we are down passes while we are broken, too."""
+        applicable = Applicable(broken_by=(UNDECIDED,))
+        return self._told(request, Decision(allowed=True, code=BREAK_GLASS, applicable=applicable))
 
     async def _decide(self, request: AdmissionRequest, question: Question) -> Decision:
         if question.actions:
             await self._know_namespace(question)
-        first = ask(question, self._state.index, self._controllers)
+        first = ask(question, self._state.index, self._controllers, self._glass)
         if isinstance(first, Decision):
             return first
         meta: ObjectMeta | None = None
         if first.unknown_labels or (request.sub_resource and not question.actions[0].target.uid):
             meta = await self._live.target(question.actions[0].target, request.resource.version)
             question = _with_target(question, meta)
-            first = ask(question, self._state.index, self._controllers)
+            first = ask(question, self._state.index, self._controllers, self._glass)
             if isinstance(first, Decision):
                 return first
         return await self._prove(request, question, first, meta)

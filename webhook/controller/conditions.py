@@ -13,9 +13,9 @@ from collections.abc import Iterable
 from typing import Final
 
 from webhook.controller.coverage import Area
-from webhook.core.identity import CERTIFICATE_PREFIX, TOKEN_PREFIX, service_account_username
+from webhook.core.identity import CERTIFICATE_PREFIX, SERVICE_ACCOUNT_PREFIX, TOKEN_PREFIX, service_account_username
 from webhook.core.request import CREDENTIAL_ID
-from webhook.settings import ControllerIdentities
+from webhook.settings import BreakGlassSettings, ControllerIdentities
 
 Condition = dict[str, str]
 
@@ -103,6 +103,24 @@ def standing_on(owner_cluster_role: str) -> str:
         named = f"has(request.name) && request.name == {_text(owner_cluster_role)}"
         text += f" || (request.resource.group == 'rbac.authorization.k8s.io' && {named})"
     return text
+
+
+def breaking_glass(people: BreakGlassSettings) -> str:
+    """Text that holds for the people who may break the glass of the API server itself; empty where there are none.
+
+    The same as :class:`webhook.core.identity.BreakGlass`: a name **and** a credential, so neither ``--as`` nor
+    ``--as-group`` breaks it, and never a service account.
+    """
+    parts = []
+    if people.users:
+        parts.append(f"{_USERNAME} in {_list(people.users)}")
+    if people.groups:
+        in_one = f"request.userInfo.groups.exists(group, group in {_list(people.groups)})"
+        parts.append(f"(has(request.userInfo.groups) && {in_one})")
+    if not parts:
+        return ""
+    shown = f"({_with(CERTIFICATE_PREFIX)} || {_with(TOKEN_PREFIX)})"
+    return f"({' || '.join(parts)}) && !{_USERNAME}.startsWith('{SERVICE_ACCOUNT_PREFIX}') && {shown}"
 
 
 def _api_server() -> str:

@@ -2,7 +2,8 @@
 
 Two entries with broad rules and no selectors (ROUTES rule 1): *guarded* fails closed where a policy that denies can
 match now; *watchful* is asked about the rest and fails open, so that a policy or namespace that is a second old is
-judged already. Why the chart makes the object and this loop fills it: docs/adr/0002.
+judged already. Where somebody may break the glass, *guarded* leaves them out and *break-glass* is asked instead: it fails
+open, so they pass while we are down, and are told of by us as long as we are not. Why the chart makes the object and this loop fills it: docs/adr/0002.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import structlog
 from webhook.adapters.kube import AnswerError, JSONObject, KubeClient, object_path
 from webhook.controller.conditions import (
     Condition,
+    breaking_glass,
     identity_conditions,
     inside,
     own_conditions,
@@ -35,6 +37,7 @@ API_VERSION: Final = f"{GROUP}/v1"
 KIND: Final = "ValidatingWebhookConfiguration"
 GUARDED: Final = "guarded.kube-stepup.io"
 WATCHFUL: Final = "watchful.kube-stepup.io"
+BREAK_GLASS: Final = "break-glass.kube-stepup.io"
 GUARDED_TIMEOUT_SECONDS: Final = 5
 WATCHFUL_TIMEOUT_SECONDS: Final = 2
 HELM_ANNOTATIONS: Final = ("meta.helm.sh/release-name", "meta.helm.sh/release-namespace")
@@ -63,8 +66,14 @@ def render(coverage: Coverage, settings: Settings, ca_bundle: str, path_secret: 
         # Where anything fails closed, so do the policies, keys and records that it stands on, and the role whose end
         # would take this configuration with it.
         guarded = f"({guarded}) || {standing_on(options.owner_cluster_role)}"
-        condition = {"name": "guarded", "expression": guarded}
-        entries.append(_entry(GUARDED, "Fail", GUARDED_TIMEOUT_SECONDS, client, [*shared, condition]))
+        here = [*shared, {"name": "guarded", "expression": guarded}]
+        if glass := breaking_glass(settings.break_glass):
+            left_out = {"name": "not-break-glass", "expression": f"!({glass})"}
+            entries.append(_entry(GUARDED, "Fail", GUARDED_TIMEOUT_SECONDS, client, [*here, left_out]))
+            loud = {"name": "break-glass", "expression": glass}
+            entries.append(_entry(BREAK_GLASS, "Ignore", WATCHFUL_TIMEOUT_SECONDS, client, [*here, loud]))
+        else:
+            entries.append(_entry(GUARDED, "Fail", GUARDED_TIMEOUT_SECONDS, client, here))
     elsewhere = f"!({guarded})"
     if not options.watchful:
         # Our own objects always: a policy that cannot work is refused when it is applied.

@@ -48,6 +48,11 @@ class Applicable(msgspec.Struct, frozen=True):
         names = {demand.requirement.policy for demand in self.demands}
         return tuple(sorted(names.union(self.exempted_by, self.broken_by)))
 
+    def with_all_glass_broken(self) -> Applicable:
+        """The same for somebody who breaks the glass of every policy that demands something."""
+        broken = {*self.broken_by, *(demand.requirement.policy for demand in self.demands)}
+        return Applicable(exempted_by=self.exempted_by, broken_by=tuple(sorted(broken)))
+
 
 class Subject(msgspec.Struct, frozen=True):
     """What policies need to know of the object.

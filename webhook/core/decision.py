@@ -14,7 +14,7 @@ import msgspec
 
 from webhook.core.applicable import Applicable, Demand, PolicyIndex, Subject
 from webhook.core.assertion import REPEAT_SECONDS, AssertionClaims, Expected, Problem, check
-from webhook.core.identity import Controllers
+from webhook.core.identity import BreakGlass, Controllers
 from webhook.core.operation import Action
 from webhook.core.request import UserInfo
 from webhook.core.requirement import Challenge, merged
@@ -107,15 +107,26 @@ class Question(msgspec.Struct, frozen=True):
     subject: Subject
 
 
-def ask(question: Question, index: PolicyIndex, controllers: Controllers) -> Decision | Applicable:
-    """Steps 1 to 3: an answer that needs no assertion, or what has to be proven."""
+NOBODY: Final = BreakGlass()
+
+
+def ask(
+    question: Question, index: PolicyIndex, controllers: Controllers, glass: BreakGlass = NOBODY
+) -> Decision | Applicable:
+    """Steps 1 to 3: an answer that needs no assertion, or what has to be proven.
+
+    Args:
+        glass: who breaks the glass of every policy, besides those whom a policy names.
+    """
     if not question.actions:
         return Decision(allowed=True, code=OUT_OF_SCOPE)
     if controllers.includes(question.user):
         return Decision(allowed=True, code=CONTROLLER, actions=question.actions)
     applicable = index.applicable(question.user, question.actions, question.subject)
     if applicable.demands:
-        return applicable
+        if not glass.includes(question.user):
+            return applicable
+        applicable = applicable.with_all_glass_broken()
     code = BREAK_GLASS if applicable.broken_by else EXEMPT if applicable.exempted_by else NOT_REQUIRED
     return Decision(allowed=True, code=code, actions=question.actions, applicable=applicable)
 

@@ -49,6 +49,25 @@ class Controllers:
         return name == "system:apiserver" and "system:masters" in user.groups and loopback
 
 
+class BreakGlass:
+    """The people whom the API server itself lets pass (``breakGlass`` of the settings), as its condition tells them.
+
+    Args:
+        users, groups: exact names.
+    """
+
+    def __init__(self, users: Iterable[str] = (), groups: Iterable[str] = ()) -> None:
+        self._users = frozenset(users)
+        self._groups = frozenset(groups)
+
+    def includes(self, user: UserInfo) -> bool:
+        """Whether this is one of them, shown by a credential of their own; a service account never is."""
+        if user.username not in self._users and self._groups.isdisjoint(user.groups):
+            return False
+        shown = user.credential_id.startswith((CERTIFICATE_PREFIX, TOKEN_PREFIX))
+        return shown and not user.username.startswith(SERVICE_ACCOUNT_PREFIX)
+
+
 def service_account_username(namespaced_name: str) -> str:
     """``ns/name`` → ``system:serviceaccount:ns:name``."""
     return SERVICE_ACCOUNT_PREFIX + namespaced_name.replace("/", ":", 1)

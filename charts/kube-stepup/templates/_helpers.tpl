@@ -74,6 +74,9 @@ controllers:
     {{- end }}
   certificateUsers: {{ toJson .Values.controllers.certificateUsers }}
   nodesByCertificate: {{ .Values.controllers.nodesByCertificate }}
+breakGlass:
+  users: {{ toJson .Values.breakGlass.users }}
+  groups: {{ toJson .Values.breakGlass.groups }}
 admission:
   port: 8443
   pathSecretFile: /etc/kube-stepup/path/path

@@ -29,10 +29,12 @@ from tests.fakes.kube import FakeKube
 from webhook.adapters.cluster_state import ClusterState, PolicySink
 from webhook.adapters.elevation_cache import USER_LABEL, user_hash
 from webhook.adapters.kube import object_path, own_path
+from webhook.admission.events import BrokenGlassEvents
 from webhook.admission.live import Live
 from webhook.admission.service import Admission
 from webhook.core.assertion import Expected
-from webhook.core.identity import Controllers
+from webhook.core.decision import NOBODY
+from webhook.core.identity import BreakGlass, Controllers
 from webhook.errors import StoreUnavailableError
 from webhook.settings import ControllerIdentities
 
@@ -42,7 +44,7 @@ JTI = "elv-aaaaaaaaaaaaaaaaaaaa"
 class Replica:
     """One admission replica over a (shared) API server."""
 
-    def __init__(self, kube: FakeKube, signer: Signer, *policies: dict[str, Any]) -> None:
+    def __init__(self, kube: FakeKube, signer: Signer, *policies: dict[str, Any], glass: BreakGlass = NOBODY) -> None:
         self.kube = kube
         self.state = ClusterState(kube)  # type: ignore[arg-type]
         self.state.verifier.put(signer.signing_key())
@@ -53,7 +55,15 @@ class Replica:
         live = Live(kube, self.state.elevations, read_seconds=1.0, write_seconds=2.0)  # type: ignore[arg-type]
         identities = ControllerIdentities()
         controllers = Controllers(identities.service_accounts, identities.certificate_users)
-        self.admission = Admission(self.state, live, controllers, Expected(ISSUER, AUDIENCE))
+        self.events = BrokenGlassEvents(kube)  # type: ignore[arg-type]
+        self.admission = Admission(
+            self.state,
+            live,
+            controllers,
+            Expected(ISSUER, AUDIENCE),
+            glass=glass,
+            on_broken_glass=self.events.tell,
+        )
 
     async def ask(self, body: bytes) -> dict[str, Any]:
         answer: dict[str, Any] = json.loads(await self.admission.review(body))["response"]
@@ -354,3 +364,67 @@ async def test_every_decision_is_one_audit_line_without_the_assertion(
     assert (passed["outcome"], passed["assertion_ids"], passed["reasons"], passed["factors"]) == ("allowed", [JTI], ["OPS-7"], ["otp"])  # fmt: skip
     assert passed["targets"][0]["uid"] == UID
     assert token not in json.dumps(passed)
+
+
+class TestBrokenGlass:
+    """People whom the API server itself lets pass: here they only have to be told of."""
+
+    GLASS: ClassVar = BreakGlass(groups=("incident",))
+
+    async def written(self, replica: Replica, kube: FakeKube) -> list[dict[str, Any]]:
+        """The Events, once everything that waits is written."""
+        work = asyncio.create_task(replica.events.run())
+        await replica.events.drained()
+        work.cancel()
+        return [one for path, one in kube.objects.items() if path.startswith("/apis/events.k8s.io/")]
+
+    async def test_pass_every_policy_with_a_warning_a_line_and_an_event(
+        self, kube: FakeKube, signer: Signer, audit_lines: Callable[[], list[dict[str, Any]]]
+    ) -> None:
+        replica = Replica(kube, signer, glass=self.GLASS)
+        answer = await replica.ask(deletion(who=user("erika", "incident")))
+        assert answer["allowed"]
+        assert answer["warnings"] == ["kube-stepup: you broke the glass of production; this is recorded"]
+        assert answer["auditAnnotations"]["break-glass"] == "production"
+        assert [(one["code"], one["user"]) for one in audit_lines()] == [("break-glass", "erika")]
+        (event,) = await self.written(replica, kube)
+        assert (event["type"], event["reason"], event["metadata"]["namespace"]) == ("Warning", "BreakGlass", "prod")
+        assert event["regarding"]["name"] == "web"
+        assert "erika broke the glass of production: delete deployments web" in event["note"]
+
+    async def test_a_dry_run_leaves_no_event_and_other_people_none_at_all(self, kube: FakeKube, signer: Signer) -> None:
+        replica = Replica(kube, signer, glass=self.GLASS)
+        assert (await replica.ask(deletion(who=user("erika", "incident"), dryRun=True)))["allowed"]
+        assert not (await replica.ask(deletion()))["allowed"]
+        assert not (await replica.ask(deletion(who=user("erika", "incident", credential=None))))["allowed"]
+        assert await self.written(replica, kube) == []
+
+    async def test_silent_where_no_policy_asks(self, kube: FakeKube, signer: Signer) -> None:
+        replica = Replica(kube, signer, glass=self.GLASS)
+        replica.state.index.put_namespace("staging", {})
+        assert "warnings" not in await replica.ask(deletion(namespace="staging", who=user("erika", "incident")))
+        assert await self.written(replica, kube) == []
+
+    async def test_pass_while_we_are_broken_too_and_loudly(
+        self, kube: FakeKube, signer: Signer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        replica = Replica(kube, signer, glass=self.GLASS)
+        monkeypatch.setattr(replica.state.index, "applicable", None)
+        answer = await replica.ask(deletion(who=user("erika", "incident")))
+        assert answer["allowed"]
+        assert answer["auditAnnotations"]["code"] == "break-glass"
+        assert len(await self.written(replica, kube)) == 1
+        assert not (await replica.ask(deletion()))["allowed"]
+
+    async def test_an_event_that_cannot_be_written_keeps_nobody_waiting(
+        self, kube: FakeKube, signer: Signer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        replica = Replica(kube, signer, glass=self.GLASS)
+
+        async def refused(*_: object, **__: object) -> None:
+            raise StoreUnavailableError("no")
+
+        monkeypatch.setattr(kube, "create", refused)
+        for _ in range(300):
+            assert (await replica.ask(deletion(who=user("erika", "incident"))))["allowed"]
+        assert await self.written(replica, kube) == []

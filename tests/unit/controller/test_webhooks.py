@@ -14,7 +14,7 @@ from webhook.controller.observed import Observed
 from webhook.controller.trust import Trust
 from webhook.controller.webhooks import WebhookConfiguration, render
 from webhook.errors import StoreUnavailableError
-from webhook.settings import ControllerIdentities, ControllerSettings, Settings
+from webhook.settings import BreakGlassSettings, ControllerIdentities, ControllerSettings, Settings
 
 PROD = Coverage(Area(frozenset({"prod"})), Area(frozenset({"prod", "audited"})))
 EVERYWHERE = Coverage(Area(every_namespace=True, cluster_scoped=True), Area(every_namespace=True, cluster_scoped=True))
@@ -85,6 +85,42 @@ def test_the_two_entries_share_everything_but_where_they_apply() -> None:
 def test_where_guarded_applies(coverage: Coverage, texts: list[str]) -> None:
     expression = conditions(rendered(coverage)["guarded.kube-stepup.io"])["guarded"]
     assert all(text in expression for text in texts)
+
+
+def with_glass(**people: Any) -> Settings:
+    return settings().model_copy(update={"break_glass": BreakGlassSettings(**people)})
+
+
+def test_who_breaks_the_glass_is_left_out_where_it_fails_closed_and_asked_where_it_does_not() -> None:
+    entries = rendered(chosen=with_glass(users=("erika",), groups=("incident",)))
+    assert list(entries) == ["guarded.kube-stepup.io", "break-glass.kube-stepup.io", "watchful.kube-stepup.io"]
+    guarded, glass, watchful = entries.values()
+    assert (glass["failurePolicy"], glass["timeoutSeconds"]) == ("Ignore", 2)
+    left_out, loud = conditions(guarded).pop("not-break-glass"), conditions(glass)["break-glass"]
+    assert left_out == f"!({loud})"
+    assert conditions(guarded)["guarded"] == conditions(glass)["guarded"]
+    assert "break-glass" not in str(conditions(watchful))
+
+
+def test_glass_is_broken_by_name_and_credential_together_and_never_by_an_account() -> None:
+    loud = conditions(rendered(chosen=with_glass(groups=("incident",)))["break-glass.kube-stepup.io"])["break-glass"]
+    assert 'group in ["incident"]' in loud
+    assert "has(request.userInfo.groups)" in loud
+    assert JTI in loud
+    assert X509 in loud
+    assert ".startsWith('system:serviceaccount:')" in loud
+
+
+def test_without_break_glass_people_there_is_no_entry_for_them() -> None:
+    assert "break-glass.kube-stepup.io" not in rendered()
+    assert "not-break-glass" not in conditions(rendered()["guarded.kube-stepup.io"])
+    assert list(rendered(Coverage(), with_glass(users=("erika",)))) == ["watchful.kube-stepup.io"]
+
+
+@pytest.mark.parametrize("name", ["", "dev*", "system:authenticated", "system:serviceaccounts:ci", "system:nodes"])
+def test_a_glass_that_would_be_broken_from_the_start_is_refused(name: str) -> None:
+    with pytest.raises(ValueError, match=r"exact|few people"):
+        BreakGlassSettings(groups=(name,))
 
 
 def test_with_watchful_off_what_policies_match_and_our_own_objects_are_still_asked_about() -> None:

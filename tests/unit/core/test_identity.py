@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from tests.builders import service_account, user
-from webhook.core.identity import Controllers
+from webhook.core.identity import BreakGlass, Controllers
 from webhook.core.request import UserInfo
 from webhook.settings import ControllerIdentities
 
@@ -76,3 +76,25 @@ def test_a_minted_token_is_told_by_nothing_and_so_minting_is_guarded_elsewhere()
 
 def test_nodes_can_be_left_to_other_credentials() -> None:
     assert not includes(user("system:node:n1", "system:nodes", credential=X509), nodesByCertificate=False)
+
+
+GLASS = BreakGlass(users=("erika",), groups=("incident",))
+
+
+@pytest.mark.parametrize(
+    ("info", "passes"),
+    [
+        (user("erika"), True),
+        (user("alice", "devs", "incident"), True),
+        (user("alice", "incident", credential="JTI=1"), True),
+        (user("alice"), False),
+        (user("alice", "incident-2"), False),
+        (user("erika", credential=None), False),
+        (user("alice", "incident", credential=None), False),
+        (user("alice", "incident", credential="PROXY=1"), False),
+        (user("system:serviceaccount:ci:bot", "incident", credential="JTI=1"), False),
+    ],
+)
+def test_who_breaks_the_glass_of_the_whole_cluster(info: dict[str, object], passes: bool) -> None:
+    """By name and credential: impersonation has none, and a service account is no person."""
+    assert GLASS.includes(msgspec.convert(info, UserInfo)) is passes
