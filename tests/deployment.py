@@ -40,14 +40,22 @@ class Deployment:
 
     Args:
         overrides: settings of the servers by section, as in their YAML file.
-        users: groups whose members may elevate; everybody by default.
+        values: further values of the chart, as `helm --set` takes them; settings come from `overrides` alone.
     """
 
-    def __init__(self, cluster: ControlPlane, *, overrides: Mapping[str, Any] | None = None, replicas: int = 2) -> None:
+    def __init__(
+        self,
+        cluster: ControlPlane,
+        *,
+        overrides: Mapping[str, Any] | None = None,
+        replicas: int = 2,
+        values: tuple[str, ...] = (),
+    ) -> None:
         self.cluster = cluster
         self.folder = cluster.workdir / f"deployment-{secrets.token_hex(4)}"
         self.folder.mkdir()
         self._overrides = dict(overrides or {})
+        self._values = values
         self.path_secret = secrets.token_hex(32)
         ports = free_ports(replicas + 2)
         self.admission_ports = ports[:replicas]
@@ -210,6 +218,7 @@ class Deployment:
             NAMESPACE,
             "--set",
             f"clusterName={AUDIENCE}",
+            *(word for value in self._values for word in ("--set", value)),
         ]
         text = self.cluster.helm(*arguments, user=ADMIN, check=True).stdout
         return [one for one in yaml.safe_load_all(text) if one]
