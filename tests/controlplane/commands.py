@@ -111,7 +111,11 @@ def kube_apiserver(
         f"--advertise-address={LOOPBACK}",
         "--endpoint-reconciler-type=none",
         f"--service-cluster-ip-range={SERVICE_ADDRESSES}",
-        "--authorization-mode=Node,RBAC",
+        *(
+            []
+            if any(one.startswith("--authorization-config=") for one in extra)
+            else ["--authorization-mode=Node,RBAC"]
+        ),
         "--disable-admission-plugins=ServiceAccount",  # kwok's pods mount nothing, so they need no token
         "--allow-privileged=true",
         f"--client-ca-file={credentials.cluster_ca.files.certificate_file}",

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from webhook.cli import operator, policy
+from webhook.cli import guard, operator, policy
 from webhook.cli.exits import ElevateError
 
 app = typer.Typer(
@@ -16,6 +16,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.add_typer(policy.app, name="policy")
+app.add_typer(guard.app, name="guard")
 operator.add_to(app)
 
 
