@@ -15,6 +15,7 @@ from pydantic.alias_generators import to_camel
 from webhook.errors import ConfigurationError
 
 CONFIG_VARIABLE = "KUBE_STEPUP_CONFIG"
+_MAX_EXTRA_KEY_LETTERS = 256
 _EVERYBODY = frozenset({"system:authenticated", "system:unauthenticated", "system:nodes", "system:anonymous"})
 
 KUBE_SYSTEM_CONTROLLERS: tuple[str, ...] = (
@@ -99,6 +100,26 @@ class BreakGlassSettings(_Section):
             if name in _EVERYBODY or name.startswith("system:serviceaccount"):
                 raise ValueError(f"{name} is not a group of few people: name one that is empty until the emergency")
         return names
+
+
+class ProxySettings(_Section):
+    """Proxies that impersonate people (Rancher, Teleport and the like).
+
+    ``credential_extra_keys`` are keys of user extra that such a proxy fills with the id of its session or token. Whoever
+    may impersonate ``userextras/KEY`` can forge it: that right must be the proxy's alone.
+    """
+
+    credential_extra_keys: tuple[str, ...] = Field((), max_length=8)
+
+    @field_validator("credential_extra_keys")
+    @classmethod
+    def _keys(cls, keys: tuple[str, ...]) -> tuple[str, ...]:
+        for key in keys:
+            if not key or key != key.lower() or len(key) > _MAX_EXTRA_KEY_LETTERS:
+                raise ValueError("a key of user extra is lower case, as the API server passes it on")
+            if key.startswith("authentication.kubernetes.io/"):
+                raise ValueError(f"{key} is the API server's own, and tells of no session of a proxy")
+        return keys
 
 
 class AdmissionSettings(_Section):
@@ -209,6 +230,7 @@ class Settings(_Section):
     session_extra_key: str = ""
     controllers: ControllerIdentities = ControllerIdentities()
     break_glass: BreakGlassSettings = BreakGlassSettings()
+    impersonating_proxies: ProxySettings = ProxySettings()
     admission: AdmissionSettings = AdmissionSettings()
     elevation: ElevationSettings = ElevationSettings()
     controller: ControllerSettings = ControllerSettings()

@@ -47,6 +47,7 @@ VARIANTS: dict[str, tuple[str, ...]] = {
         "admission.tolerations[0].operator=Exists",
         "breakGlass.users={erika}",
         "breakGlass.groups={incident}",
+        "impersonatingProxies.credentialExtraKeys={requesttokenid}",
     ),
     "under another name": ("fullnameOverride=guard",),
 }

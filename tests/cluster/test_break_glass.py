@@ -1,4 +1,7 @@
-"""Break-glass in the API server itself: it passes with both admission replicas dead, by credential alone, and is loud."""
+"""Break-glass in the API server itself: it passes with both admission replicas dead, by credential alone, and is loud.
+
+And, since both are settings of a whole installation, people who come by a proxy that impersonates them.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,7 @@ import yaml
 from tests.builders import policy
 from tests.cluster.sites import workload
 from tests.controlplane import ADMIN, ControlPlane, Programs
+from tests.controlplane.cluster import Finished
 from tests.deployment import Deployment
 from tests.people import Person
 
@@ -20,7 +24,7 @@ REFUSED = "needs a step-up"
 CLOSED = 'failed calling webhook "guarded.kube-stepup.io"'
 INCIDENT = ("devs", "incident")
 AS_ERIKA = ("--as=erika", *(f"--as-group={group}" for group in INCIDENT))
-GLASS = {"breakGlass": {"groups": ["incident"]}}
+GLASS = {"breakGlass": {"groups": ["incident"]}, "impersonatingProxies": {"credentialExtraKeys": ["requesttokenid"]}}
 EVENT_SECONDS = 20.0
 
 
@@ -33,7 +37,8 @@ def deployment(programs: Programs) -> Iterator[Deployment]:
     ):
         namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "prod", "labels": {"env": "prod"}}}
         cluster.apply(yaml.safe_dump(namespace))
-        running.apply_policy(policy())
+        match = {"namespaceSelector": {"matchLabels": {"env": "prod"}}, "exempt": {"groups": ["operators"]}}
+        running.apply_policy(policy(match=match))
         running.wait_guarded("prod")
         yield running
 
@@ -142,3 +147,42 @@ class TestAdmissionIsUp:
         while deployment.webhooks() != entries:
             assert time.monotonic() < deadline, "the configuration was not put back"
             time.sleep(0.1)
+
+
+class Proxied(Person):
+    """Somebody who has logged in at a proxy; it impersonates them, and names its session in an extra attribute."""
+
+    def __init__(self, deployment: Deployment, session: str, groups: tuple[str, ...] = ("devs",)) -> None:
+        super().__init__(deployment)
+        self.person, self.session, self.proxied = "carol", session, groups
+
+    def kubectl(self, *arguments: str, stdin: str | None = None, check: bool = False) -> Finished:
+        session = [f"--as-user-extra=requesttokenid={self.session}"] if self.session else []
+        flags = [f"--as={self.person}", *(f"--as-group={group}" for group in self.proxied), *session]
+        command, *rest = arguments
+        return self.cluster.kubectl(command, *flags, *rest, user="proxy", stdin=stdin, check=check)
+
+
+@pytest.mark.usefixtures("web")
+class TestImpersonatingProxies:
+    def test_an_exempt_group_passes_by_the_proxys_session_and_not_without_one(self, deployment: Deployment) -> None:
+        assert REFUSED in delete(Proxied(deployment, "", ("devs", "operators"))).stderr
+        passed = delete(Proxied(deployment, "token-1", ("devs", "operators")))
+        assert passed.returncode == 0, passed.stderr
+        (line,) = deployment.audit(lambda one: one.get("code") == "exempt" and one["user"] == "carol")[:1]
+        assert line["credential_id"] == "PROXY=requesttokenid=token-1"
+
+    def test_proof_is_bound_to_the_session(self, deployment: Deployment) -> None:
+        carol = Proxied(deployment, "token-2")
+        carol.name = carol.person
+        carol.enrol()
+        answer = carol.kubectl("get", "deploy/web", "-n", "prod", "-o", "jsonpath={.metadata.uid}", check=True)
+        objects = [{"name": "web", "uid": answer.stdout}]
+        carol.prove({"operation": "delete", "group": "apps", "resource": "deployments", "namespace": "prod", "scope": "Object", "objects": objects})  # fmt: skip
+        other = delete(Proxied(deployment, "token-3"))
+        assert "you stepped up with another credential" in other.stderr
+        passed = delete(carol)
+        assert passed.returncode == 0, passed.stderr
+
+    def test_no_session_breaks_the_glass_of_the_api_server(self, deployment: Deployment) -> None:
+        assert REFUSED in delete(Proxied(deployment, "X509SHA256=1", INCIDENT)).stderr

@@ -17,7 +17,7 @@ from webhook.admission.live import Live
 from webhook.admission.path_secrets import PathSecrets
 from webhook.admission.service import Admission
 from webhook.core.assertion import Expected
-from webhook.core.identity import BreakGlass, Controllers
+from webhook.core.identity import BreakGlass, Controllers, ImpersonatingProxies
 from webhook.settings import Settings
 
 
@@ -65,6 +65,7 @@ def create_app(settings: Settings, kube: KubeClient, path_secrets: PathSecrets) 
         expected,
         settings.namespace,
         glass=BreakGlass(settings.break_glass.users, settings.break_glass.groups),
+        proxies=ImpersonatingProxies(settings.impersonating_proxies.credential_extra_keys),
         on_broken_glass=events.tell,
     )
 

@@ -21,7 +21,7 @@ from webhook.core.assertion import ANNOTATION, AssertionClaims, Expected, Proble
 from webhook.core.classify import classify
 from webhook.core.decision import BREAK_GLASS, NOBODY, Candidate, Decision, Question, ask, decide
 from webhook.core.guard import Guard, guarding_action
-from webhook.core.identity import BreakGlass, Controllers
+from webhook.core.identity import BreakGlass, Controllers, ImpersonatingProxies
 from webhook.core.operation import Action
 from webhook.core.policy import API_VERSION, KIND, Policy
 from webhook.core.request import AdmissionRequest, ObjectHead, ObjectMeta, decode, uid_of
@@ -41,6 +41,7 @@ class Admission:
         namespace: where kube-stepup itself runs.
         clock: seconds since the epoch.
         glass: who breaks the glass of every policy.
+        proxies: whose sessions stand in for a credential-id.
         on_broken_glass: told of every request that passed by breaking glass, besides the audit.
     """
 
@@ -53,6 +54,7 @@ class Admission:
         namespace: str = "",
         clock: Callable[[], float] = time.time,
         glass: BreakGlass = NOBODY,
+        proxies: ImpersonatingProxies | None = None,
         on_broken_glass: Callable[[AdmissionRequest, Decision], None] | None = None,
     ) -> None:
         self._state = state
@@ -62,12 +64,14 @@ class Admission:
         self._guard = Guard(state.index, namespace, controllers.accounts)
         self._clock = clock
         self._glass = glass
+        self._proxies = proxies or ImpersonatingProxies()
         self._on_broken_glass = on_broken_glass
 
     async def review(self, body: bytes) -> bytes:
         """The answer to a review; never raises."""
         try:
             request = decode(body)
+            request.user_info = self._proxies.seen(request.user_info)
         except ReviewError as error:
             log.warning("review-refused", code=error.code)
             return answer.errored(uid_of(body), 400, "BadRequest", error.message, error.code)

@@ -9,11 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from webhook.core.request import UserInfo
+import msgspec
+
+from webhook.core.request import CREDENTIAL_ID, UserInfo
 
 SERVICE_ACCOUNT_PREFIX = "system:serviceaccount:"
 CERTIFICATE_PREFIX = "X509SHA256="
 TOKEN_PREFIX = "JTI="  # noqa: S105 - the prefix of an identifier, not a secret
+PROXY_PREFIX = "PROXY="
+MAX_PROXY_CREDENTIAL_LETTERS = 256
 SERVICE_ACCOUNT_NAME_PARTS = 2
 
 
@@ -66,6 +70,32 @@ class BreakGlass:
             return False
         shown = user.credential_id.startswith((CERTIFICATE_PREFIX, TOKEN_PREFIX))
         return shown and not user.username.startswith(SERVICE_ACCOUNT_PREFIX)
+
+
+class ImpersonatingProxies:
+    """Proxies that log people in themselves and impersonate them, such as Rancher, and how their sessions are told apart.
+
+    Under impersonation a review has no credential-id. A proxy may send an extra attribute that names its session or token:
+    where the operator trusts that key, its value stands in for the credential-id. It never makes a controller, a service
+    account's own token, or somebody whom the API server itself lets pass: those need a certificate or a token by prefix.
+
+    Args:
+        extra_keys: lower case, the first that is there counts.
+    """
+
+    def __init__(self, extra_keys: Iterable[str] = ()) -> None:
+        self._keys = tuple(extra_keys)
+
+    def seen(self, user: UserInfo) -> UserInfo:
+        """The user, with the proxy's credential where they have none of their own and it sent one."""
+        if not self._keys or CREDENTIAL_ID in user.extra:
+            return user
+        for key in self._keys:
+            value = user.first_extra(key)
+            if 0 < len(value) <= MAX_PROXY_CREDENTIAL_LETTERS:
+                credential = (f"{PROXY_PREFIX}{key}={value}",)
+                return msgspec.structs.replace(user, extra={**user.extra, CREDENTIAL_ID: credential})
+        return user
 
 
 def service_account_username(namespaced_name: str) -> str:

@@ -19,6 +19,7 @@ from webhook.adapters.elevation_store import ElevationStore
 from webhook.adapters.envelope import Envelope
 from webhook.adapters.kube import KubeClient
 from webhook.adapters.signing_keys import SigningKeys
+from webhook.core.identity import ImpersonatingProxies
 from webhook.elevation import discovery
 from webhook.elevation.bodies import (
     Answer,
@@ -93,6 +94,7 @@ class Services:
             controllers=(*settings.controllers.service_accounts, *settings.controller.own_service_accounts),
             clock=clock,
         )
+        self.proxies = ImpersonatingProxies(settings.impersonating_proxies.credential_extra_keys)
         self.enrolment = Enrolment(people, Totp(options.totp, envelope), options, clock)
 
     def waiting_for(self) -> list[str]:
@@ -133,7 +135,7 @@ def create_app(services: Services) -> ASGIApp:
     _add_elevation_requests(app, services)
     _add_authenticators(app, services.enrolment)
     _add_operations(app, services)
-    return Gate(app, services.front_proxy)
+    return Gate(app, services.front_proxy, services.proxies)
 
 
 def _add_documents(app: FastAPI, services: Services) -> None:

@@ -13,6 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from webhook.adapters.kube import JSONObject
+from webhook.core.identity import ImpersonatingProxies
 from webhook.elevation.bodies import spec_of
 from webhook.elevation.front_proxy import FrontProxy
 from webhook.elevation.identity import Requester, has_identity_headers, requester_of, unauthenticated
@@ -31,15 +32,16 @@ Body = TypeVar("Body")
 class Gate:
     """ASGI middleware: whoever claims an identity must be the front proxy, on every path."""
 
-    def __init__(self, app: ASGIApp, front_proxy: FrontProxy) -> None:
+    def __init__(self, app: ASGIApp, front_proxy: FrontProxy, proxies: ImpersonatingProxies | None = None) -> None:
         self._app = app
         self._front_proxy = front_proxy
+        self._proxies = proxies or ImpersonatingProxies()
 
     async def __call__(self, scope: Scope, receive: Any, send: Any) -> None:
         """One ASGI connection."""
         if scope["type"] == "http":
             trusted = self._front_proxy.believes(scope.get(PEER))
-            scope.setdefault("state", {})["front_proxy"] = trusted
+            scope.setdefault("state", {}).update(front_proxy=trusted, proxies=self._proxies)
             if not trusted and has_identity_headers(scope["headers"]):
                 log.warning("identity-headers-refused", code="not-the-front-proxy")
                 answer = json_response(failure(unauthenticated("identity headers are for the API server alone")), 401)
@@ -56,7 +58,8 @@ def requester(request: Request) -> Requester:
     """
     if not request.state.front_proxy:
         raise unauthenticated("ask through the API server: kubectl get elevationrequests")
-    return requester_of(request.headers.raw)
+    who = requester_of(request.headers.raw)
+    return msgspec.structs.replace(who, user=request.state.proxies.seen(who.user))
 
 
 async def posted(request: Request, kind: str, form: type[Body]) -> tuple[Requester, Body]:

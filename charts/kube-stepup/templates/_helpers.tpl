@@ -77,6 +77,8 @@ controllers:
 breakGlass:
   users: {{ toJson .Values.breakGlass.users }}
   groups: {{ toJson .Values.breakGlass.groups }}
+impersonatingProxies:
+  credentialExtraKeys: {{ toJson .Values.impersonatingProxies.credentialExtraKeys }}
 admission:
   port: 8443
   pathSecretFile: /etc/kube-stepup/path/path

@@ -6,12 +6,13 @@ import msgspec
 import pytest
 
 from tests.builders import service_account, user
-from webhook.core.identity import BreakGlass, Controllers
+from webhook.core.identity import BreakGlass, Controllers, ImpersonatingProxies, is_bound_service_account
 from webhook.core.request import UserInfo
-from webhook.settings import ControllerIdentities
+from webhook.settings import ControllerIdentities, ProxySettings
 
 GC = "system:serviceaccount:kube-system:generic-garbage-collector"
 X509 = "X509SHA256=00ff"
+IDENTITIES = ControllerIdentities()
 
 
 def includes(info: dict[str, object], **settings: object) -> bool:
@@ -98,3 +99,45 @@ GLASS = BreakGlass(users=("erika",), groups=("incident",))
 def test_who_breaks_the_glass_of_the_whole_cluster(info: dict[str, object], passes: bool) -> None:
     """By name and credential: impersonation has none, and a service account is no person."""
     assert GLASS.includes(msgspec.convert(info, UserInfo)) is passes
+
+
+class TestImpersonatingProxies:
+    """Somebody who comes by a proxy has no credential-id; the proxy's own extra stands in for it, where it is trusted."""
+
+    PROXIES = ImpersonatingProxies(["requesttokenid", "session"])
+
+    @staticmethod
+    def impersonated(name: str = "alice", credential: str | None = None, **extra: list[str]) -> UserInfo:
+        info = user(name, credential=credential)
+        return msgspec.convert({**info, "extra": {**info["extra"], **extra}}, UserInfo)
+
+    def test_the_session_of_the_proxy_stands_in_for_the_credential(self) -> None:
+        seen = self.PROXIES.seen(self.impersonated(requesttokenid=["token-1"]))
+        assert seen.credential_id == "PROXY=requesttokenid=token-1"
+        assert self.PROXIES.seen(self.impersonated(session=["s"])).credential_id == "PROXY=session=s"
+
+    @pytest.mark.parametrize("values", [["a", "b"], [""], ["x" * 257], []])
+    def test_what_is_ambiguous_or_too_long_does_not(self, values: list[str]) -> None:
+        assert self.PROXIES.seen(self.impersonated(requesttokenid=values)).credential_id == ""
+
+    def test_a_credential_of_ones_own_stays(self) -> None:
+        who = self.impersonated(credential=X509, requesttokenid=["token-1"])
+        assert self.PROXIES.seen(who) is who
+
+    def test_a_key_that_is_not_trusted_is_nothing(self) -> None:
+        assert ImpersonatingProxies().seen(self.impersonated(requesttokenid=["token-1"])).credential_id == ""
+
+    def test_it_makes_no_controller_no_account_and_breaks_no_glass(self) -> None:
+        controller = self.PROXIES.seen(self.impersonated(GC, requesttokenid=["JTI=1"]))
+        assert not Controllers(IDENTITIES.service_accounts, ()).includes(controller)
+        assert not is_bound_service_account(controller)
+        itself = {**user("system:apiserver", "system:masters", credential=None, uid="1")}
+        itself["extra"] = {"requesttokenid": ["1"]}
+        assert not Controllers((), ()).includes(self.PROXIES.seen(msgspec.convert(itself, UserInfo)))
+        assert not GLASS.includes(self.PROXIES.seen(self.impersonated("erika", requesttokenid=["X509SHA256=1"])))
+
+
+@pytest.mark.parametrize("key", ["", "RequestTokenId", "authentication.kubernetes.io/credential-id"])
+def test_a_key_that_tells_of_no_proxys_session_is_refused(key: str) -> None:
+    with pytest.raises(ValueError, match=r"lower case|API server's own"):
+        ProxySettings(credential_extra_keys=(key,))
