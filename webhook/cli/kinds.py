@@ -59,15 +59,21 @@ def _table() -> dict[str, tuple[str, str]]:
 _KNOWN: Final = _table()
 
 
+def usual(kind: str) -> tuple[str, str, bool] | None:
+    """Group, plural name, and whether it lives in a namespace, of a usual kind; None for all others."""
+    known = _KNOWN.get(kind.lower())
+    return None if known is None else (*known, known[1] not in CLUSTER_SCOPED)
+
+
 def resource_of(kind: str, kubectl: Kubectl) -> tuple[str, str, bool]:
     """Group, plural name, and whether it lives in a namespace, of whatever kubectl would understand.
 
     Raises:
         ElevateError: the cluster has no such kind.
     """
-    known = _KNOWN.get(kind.lower())
+    known = usual(kind)
     if known is not None:
-        return (*known, known[1] not in CLUSTER_SCOPED)
+        return known
     listed = kubectl.run("api-resources", "--no-headers")
     for line in listed.stdout.splitlines():
         words = line.split()
