@@ -80,9 +80,10 @@ class Guard:
             return self._strictest()
         if request.sub_resource in SHELLS and kind == ("", "pods"):
             return self._lent_in(request.namespace)  # whose token a pod holds, the review does not tell
-        if account := borrowed_account(request):
-            return self._by_account(account)
-        return self._by_object_labels(request) if request.operation == "UPDATE" else ()
+        account = borrowed_account(request)
+        lent = self._by_account(account) if account else ()
+        relabelled = self._by_object_labels(request) if request.operation == "UPDATE" else ()
+        return tuple(dict.fromkeys([*lent, *relabelled]))  # one request can do both
 
     def planned(self, target: Target) -> tuple[Policy, ...]:
         """The policies that a write on this target may weaken, going by the target alone; more rather than fewer."""

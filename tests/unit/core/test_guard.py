@@ -76,6 +76,10 @@ class TestObject:
         body = review("UPDATE", old=deployment(labels={"tier": "one"}), new=deployment(labels={"tier": "two"}))
         assert weakened(body, self.SELECTING) == ["production"]
 
+    def test_relabelled_together_with_a_new_template(self) -> None:
+        old, new = deployment(labels={"tier": "one"}), deployment(labels={"tier": "two"}, image="nginx:2")
+        assert weakened(review("UPDATE", old=old, new=new), self.SELECTING) == ["production"]
+
     def test_relabelled_into_it_or_elsewhere(self) -> None:
         into = review("UPDATE", old=deployment(), new=deployment(labels={"tier": "one"}))
         assert weakened(into, self.SELECTING) == []
