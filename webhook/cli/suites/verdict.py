@@ -10,11 +10,12 @@ from typing import Any
 import msgspec
 
 from webhook.cli import files
-from webhook.cli.offline import MEANINGS, Proofs, annotated, decided
+from webhook.cli.offline import MEANINGS, OWN_NAMESPACE, Proofs, annotated, decided
 from webhook.cli.suites import document
-from webhook.cli.suites.document import Case, Proof, Suite, SuiteError, beside, read_suite
+from webhook.cli.suites.document import Case, Proof, Suite, beside, read_suite
 from webhook.cli.suites.review import request_of
 from webhook.cli.suites.world import World
+from webhook.core.applicable import PolicyIndex
 from webhook.core.assertion import (
     DETAIL_TYPE,
     REPEAT_SECONDS,
@@ -28,7 +29,9 @@ from webhook.core.assertion import (
 from webhook.core.decision import Candidate, Decision, Question, Record, Use
 from webhook.core.durations import format_seconds, parse_seconds
 from webhook.core.operation import Action, digest
+from webhook.core.planning import requirements_for
 from webhook.core.request import UserInfo
+from webhook.core.requirement import SCOPES, Requirement
 
 ELEVATION = "elv-of-this-suite"
 LIFETIME_SECONDS = 3600
@@ -103,8 +106,9 @@ class SuiteRun:
         request = request_of(case, self.world, self.file, field)
         at = case.at or self.suite.at
         now = at.timestamp() if at else present
-        proofs = proven(case.proof, request.user_info, now) if case.proof else annotated(request, [])
-        return decided(request, self.world.index, proofs, PARTIES, now, self.world.meta)
+        index = self.world.index
+        proofs = proven(case.proof, request.user_info, index, now) if case.proof else annotated(request, [])
+        return decided(request, index, proofs, PARTIES, now, self.world.meta)
 
 
 def outcome_of(decision: Decision) -> str:
@@ -116,12 +120,18 @@ def outcome_of(decision: Decision) -> str:
     return "warn" if any(demand.enforcement == "Warn" for demand in decision.would_deny) else "audit"
 
 
-def proven(proof: Proof, user: UserInfo, now: float) -> Proofs:
-    """Assertions as if the person had stepped up: nothing is signed here, and nothing is verified."""
+def proven(proof: Proof, user: UserInfo, index: PolicyIndex, now: float) -> Proofs:
+    """Assertions as if the person had stepped up: nothing is signed here, and nothing is verified.
+
+    What the elevation service would not give, it does not give here: it knows less than a review tells, so it may ask for more.
+    """
 
     def proofs(question: Question) -> tuple[list[Candidate], list[Problem]]:
         proven_at = int(now - parse_seconds(proof.age))
         actions = [one for one in question.actions if not proof.operations or one.operation in proof.operations]
+        details = tuple(detail_of(action, proof.scope) for action in actions)
+        if problem := _not_given(proof, requirements_for(index, user, details, OWN_NAMESPACE)):
+            return [], [problem]
         credential = user.credential_id if proof.credential == "own" else OTHERS_CREDENTIAL
         claims = AssertionClaims(
             iss=PARTIES.issuer,
@@ -134,7 +144,7 @@ def proven(proof: Proof, user: UserInfo, now: float) -> Proofs:
             auth_time=proven_at,
             acr=proof.assurance,
             amr=("otp",),
-            authorization_details=tuple(_detail(action, proof.scope) for action in actions),
+            authorization_details=details,
             cnf=Confirmation(credential_id=credential),
             reason=proof.reason,
         )
@@ -144,7 +154,21 @@ def proven(proof: Proof, user: UserInfo, now: float) -> Proofs:
     return proofs
 
 
-def _detail(action: Action, scope: str) -> AuthorizationDetail:
+def _not_given(proof: Proof, requirements: Iterable[Requirement]) -> Problem | None:
+    """Why the elevation service would refuse to give such a proof; None when it gives it."""
+    for one in requirements:
+        if SCOPES.index(proof.scope) > SCOPES.index(one.scope):
+            return Problem("scope-too-wide", f"no such step-up is given: policy {one.policy} wants scope {one.scope}")
+        if one.reason_required and not proof.reason.strip():
+            return Problem("reason-missing", f"no such step-up is given: policy {one.policy} asks for a reason")
+        if one.reason_matches is not None and not one.reason_matches(proof.reason):
+            text = f"no such step-up is given: policy {one.policy} asks for a reason that matches {one.reason_pattern}"
+            return Problem("reason-mismatch", text)
+    return None
+
+
+def detail_of(action: Action, scope: str) -> AuthorizationDetail:
+    """What a step-up for an action is asked for with."""
     target = action.target
     objects = (DetailObject(target.name, target.uid),) if scope == "Object" else ()
     kind = {"group": target.group, "resource": target.resource} if scope != "Namespace" else {}
@@ -197,6 +221,3 @@ def _differences(expected: document.Expected, decision: Decision) -> Iterator[Di
 
 def _sorted(values: Iterable[str] | None) -> list[str] | None:
     return sorted(values) if values is not None else None
-
-
-__all__ = ["Difference", "SuiteError", "SuiteRun", "Verdict", "outcome_of", "proven"]
