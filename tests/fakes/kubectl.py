@@ -44,9 +44,10 @@ def create(state: dict[str, Any], path: str, spec: dict[str, Any]) -> dict[str, 
             )
         state.setdefault("asked", []).append(spec["details"])
         if not state.get("required", True):
-            return {"metadata": {}, "status": {"phase": "NotRequired"}}
+            return {"metadata": {}, "spec": spec, "status": {"phase": "NotRequired", **state.get("not_required", {})}}
         challenge = {"acr_values": "aal2", "max_age": 300, "use": "Once", "scope": "Object", "policies": ["production"]}
-        return {"metadata": {"name": "elv-1"}, "status": {"phase": "Pending", "challenge": challenge}}
+        shown = state.get("shown") or spec
+        return {"metadata": {"name": "elv-1"}, "spec": shown, "status": {"phase": "Pending", "challenge": challenge}}
     if path == "authenticators":
         status = {"provisioningURI": "otpauth://totp/x:alice?secret=ABCDEFGH", "secret": "ABCDEFGH", "phase": "Pending"}
         return {"metadata": {"name": "totp-1"}, "status": status}
@@ -86,7 +87,7 @@ def get(state: dict[str, Any], arguments: list[str]) -> None:
 
 def delete(state: dict[str, Any], arguments: list[str]) -> int:
     """The guarded command."""
-    namespace = option(arguments, "-n") or "default"
+    namespace = option(arguments, "-n") or state["namespace"] or "default"
     names = [word.partition("/")[2] for word in arguments if word.startswith("deploy/")]
     reason = " --reason '…'" if state.get("reason") else ""
     refused = False

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import fcntl
+import math
 import os
 import select
 import signal
 import subprocess
 import sys
 import termios
+import time
 import tty
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, Protocol
@@ -20,6 +22,9 @@ FORWARDED: Final = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR
 FROM_THE_TERMINAL: Final = (signal.SIGINT, signal.SIGQUIT)
 PARTIAL_LINE_SECONDS: Final = 0.1
 IDLE_SECONDS: Final = 0.5
+# After the command has ended: how long for a moment without output, and at most, for what it left running in the background.
+LAST_WORDS_SECONDS: Final = 0.05
+LINGER_SECONDS: Final = 0.5
 CHUNK_BYTES: Final = 64 * 1024
 LINE_BYTES: Final = 256 * 1024  # more than a refusal that helm has put on one line; what is longer passes at once
 SIGNAL_BASE: Final = 128
@@ -31,6 +36,9 @@ class ErrorSink(Protocol):
 
     def line(self, line: bytes) -> None:
         """Take one whole line, with its end."""
+
+    def part(self, part: bytes) -> None:
+        """Take what is no whole line, and cannot become one of interest."""
 
     def idle(self) -> None:
         """Nothing has come for a moment."""
@@ -130,30 +138,44 @@ class Child:
 
     def _pump(self, ours: int, sink: ErrorSink) -> None:
         pending = b""
-        while True:
-            ready, _, _ = select.select([ours], [], [], PARTIAL_LINE_SECONDS if pending else IDLE_SECONDS)
+        give_up_at = math.inf
+        while time.monotonic() < give_up_at:
+            if give_up_at == math.inf and self._has_ended():
+                # All that it said is there already; what it left running in the background need not be waited for.
+                give_up_at = time.monotonic() + LINGER_SECONDS
+            ready, _, _ = select.select([ours], [], [], self._patience(pending, give_up_at))
             if not ready:
+                if give_up_at < math.inf:
+                    break
                 sink.idle()
-                if not pending and self._has_ended():
-                    break  # what it left running in the background keeps our end open, and need not be waited for
-                self.write(pending)
-                pending = b""
+                if pending:
+                    sink.part(pending)
+                    pending = b""
                 continue
-            try:
-                data = os.read(ours, CHUNK_BYTES)
-            except OSError:
-                data = b""  # a pseudo-terminal says so when its other end is closed
+            data = self._read(ours)
             if not data:
                 break
             *whole, pending = (pending + data).split(b"\n")
             for one in whole:
                 sink.line(one + b"\n")
             if pending and (len(pending) > LINE_BYTES or not sink.may_begin(pending)):
-                sink.idle()
-                self.write(pending)
+                sink.part(pending)
                 pending = b""
         if pending:
             sink.line(pending)
+
+    @staticmethod
+    def _patience(pending: bytes, give_up_at: float) -> float:
+        if give_up_at < math.inf:
+            return LAST_WORDS_SECONDS
+        return PARTIAL_LINE_SECONDS if pending else IDLE_SECONDS
+
+    @staticmethod
+    def _read(ours: int) -> bytes:
+        try:
+            return os.read(ours, CHUNK_BYTES)
+        except OSError:
+            return b""  # a pseudo-terminal says so when its other end is closed
 
 
 def _open_error_output() -> None:

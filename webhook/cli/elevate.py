@@ -106,7 +106,7 @@ def _elevate(  # one set of options for all five operations
     if as_json:
         print(result.to_json())
     elif not result.assertion:
-        say("no policy asks for a step-up here; just do it")
+        say(f"{result.why_not}; just do it")
     else:
         say(f"stepped up until {result.expires_at} to {wanted.described()}")
 
@@ -146,12 +146,15 @@ def run_command(reason: Reason = "", carrier: Carrier = "auto") -> None:
 @app.command()
 def enroll(
     ticket: Annotated[str, typer.Option(help="The one-time ticket that an operator gave you.")] = "",
+    resume: Annotated[bool, typer.Option("--resume", help="Give the first code of the secret that was shown.")] = False,
     output: Output = "",
 ) -> None:
     """Bind your authenticator app: a QR code, one code, ten recovery codes."""
     from webhook.cli.enrol import enrol
 
-    enrol(_kubectl(), ticket, as_json=_is_json(output))
+    if resume and ticket:
+        raise ElevateError("--resume needs no ticket, and spends none", USAGE)
+    enrol(_kubectl(), ticket, as_json=_is_json(output), resume=resume)
 
 
 @app.command()

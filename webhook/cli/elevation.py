@@ -28,6 +28,7 @@ class SteppedUp:
     assertion: str = field(default="", repr=False)
     challenge: dict[str, Any] = field(default_factory=dict)
     annotated: bool = False
+    why_not: str = "no policy asks for a step-up here"
 
     def to_json(self) -> str:
         """The machine-readable form (`-o json`)."""
@@ -57,10 +58,32 @@ def step_up(kubectl: Kubectl, details: list[dict[str, Any]], reason: str) -> Ste
     request = _request(kubectl, details, reason)
     status = request["status"]
     if status["phase"] == "NotRequired":
-        return SteppedUp()
+        return SteppedUp(why_not=printable(status.get("message") or "no policy asks for a step-up here"))
     name = request["metadata"]["name"]
+    for line in described(request):
+        say(line)
     answer = _answer(kubectl, name)
     return SteppedUp(name, answer["expiresAt"], answer["assertion"], status["challenge"])
+
+
+def described(request: dict[str, Any]) -> list[str]:
+    """What a step-up is for, by the elevation service's own answer: the person gives a code for this, whatever asked for it."""
+    policies = ", ".join((request["status"].get("challenge") or {}).get("policies") or [])
+    asked_by = f" (polic{'ies' if ', ' in policies else 'y'} {policies})" if policies else ""
+    found = []
+    for detail in request["spec"]["details"]:
+        group, resource = detail.get("group", ""), detail.get("resource", "")
+        kind = f"{resource}.{group}" if group else resource
+        names = [one["name"] for one in detail.get("objects") or []]
+        what = " ".join(f"{kind}/{name}" for name in names) or f"all {kind or 'objects'}"
+        where = f" in {detail['namespace']}" if detail.get("namespace") else ""
+        found.append(printable(f"{detail['operation']} {what}{where}{asked_by}"))
+    return found
+
+
+def printable(text: str) -> str:
+    """Without anything that a terminal would act on."""
+    return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text)
 
 
 def annotate(kubectl: Kubectl, details: list[dict[str, Any]], assertion: str) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from webhook.cli.exits import USAGE, ElevateError
-from webhook.cli.kubectl import Kubectl
+from webhook.cli.kubectl import Kubectl, error_of
 
 _USUAL: Final = """
 apps daemonsets daemonset ds
@@ -69,7 +69,7 @@ def resource_of(kind: str, kubectl: Kubectl) -> tuple[str, str, bool]:
     """Group, plural name, and whether it lives in a namespace, of whatever kubectl would understand.
 
     Raises:
-        ElevateError: the cluster has no such kind.
+        ElevateError: the cluster has no such kind, or could not be asked.
     """
     known = usual(kind)
     if known is not None:
@@ -84,4 +84,7 @@ def resource_of(kind: str, kubectl: Kubectl) -> tuple[str, str, bool]:
         names = {plural, kind_name.lower(), *(name for text in short for name in text.split(","))}
         if kind.lower() in names | {f"{name}.{group}" for name in names}:
             return group, plural, namespaced == "true"
+    if listed.returncode != 0:
+        # A group whose own server is down hides its kinds alone; the others were listed.
+        raise error_of(listed.stderr.strip())
     raise ElevateError(f"the cluster has no kind {kind!r}; `kubectl api-resources` lists those it has", USAGE)

@@ -184,7 +184,7 @@ def error_of(stderr: str) -> ElevateError:
     if match is None:
         down = _CLUSTER_DOWN.search(stderr)
         if down is not None:
-            return ElevateError(f"the cluster cannot be reached: {down[0].strip()}", UNREACHABLE)
+            return ElevateError(f"the API server cannot be reached: {down[0].strip()}", UNREACHABLE)
         return ElevateError(stderr or "kubectl failed without a word", FAILED)
     reason = match.groupdict().get("reason") or ""
     text = match["text"].strip()

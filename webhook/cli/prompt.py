@@ -9,11 +9,12 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import signal
 import subprocess
 import termios
 import tty
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from webhook.cli.exits import INTERRUPTED, USAGE, ElevateError
 
@@ -28,6 +29,8 @@ _ENTER: Final = b"\r\n"
 _ERASE: Final = b"\x7f\x08"
 _ERASE_LINE: Final = b"\x15"  # Ctrl-U
 _END: Final = b"\x03\x04"
+_ENDING: Final = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM)
+_SIGNAL_BASE: Final = 128
 
 
 def is_automatic() -> bool:
@@ -130,16 +133,37 @@ def _terminal() -> Iterator[int]:
         ) from error
     try:
         before = termios.tcgetattr(terminal)
-        tty.setcbreak(terminal)
-        settings = termios.tcgetattr(terminal)
-        settings[3] &= ~termios.ISIG  # Ctrl-C ends the question here, with the terminal put right first
-        termios.tcsetattr(terminal, termios.TCSADRAIN, settings)
-        try:
-            yield terminal
-        finally:
-            termios.tcsetattr(terminal, termios.TCSADRAIN, before)
+        with _ended_by_signals():
+            try:
+                tty.setcbreak(terminal)
+                settings = termios.tcgetattr(terminal)
+                settings[3] &= ~termios.ISIG  # Ctrl-C ends the question here, with the terminal put right first
+                termios.tcsetattr(terminal, termios.TCSADRAIN, settings)
+                yield terminal
+            finally:
+                termios.tcsetattr(terminal, termios.TCSADRAIN, before)
     finally:
         os.close(terminal)
+
+
+@contextmanager
+def _ended_by_signals() -> Iterator[None]:
+    """What would end us at once ends the question instead, so that the terminal is put right; ignored ones stay ignored."""
+
+    def end(number: int, _: Any) -> None:
+        for one in _ENDING:
+            signal.signal(one, signal.SIG_IGN)  # a second one must not come between
+        raise ElevateError(f"ended by {signal.Signals(number).name}", _SIGNAL_BASE + number)
+
+    before = {one: signal.getsignal(one) for one in _ENDING}
+    try:
+        for one, handler in before.items():
+            if handler is not signal.SIG_IGN:
+                signal.signal(one, end)
+        yield
+    finally:
+        for one, handler in before.items():
+            signal.signal(one, handler)
 
 
 def _read(terminal: int, label: str, *, hidden: bool) -> str:

@@ -16,7 +16,7 @@ COLUMNS: Final = ("NAME", "PHASE", "FOR", "REASON", "LEFT")
 def status(kubectl: Kubectl, *, as_json: bool) -> None:
     """Whether the person is enrolled, and which elevations are good now."""
     authenticators = kubectl.get("authenticators")["items"]
-    live = [one for one in kubectl.get("elevationrequests")["items"] if one["status"]["phase"] in LIVE]
+    live = [one for one in kubectl.get("elevationrequests")["items"] if _is_in_force(one)]
     confirmed = [one for one in authenticators if one["status"]["phase"] == "Confirmed"]
     if as_json:
         print(json.dumps({"enrolled": bool(confirmed), "authenticators": authenticators, "elevations": live}, indent=2))
@@ -49,7 +49,7 @@ def revoke(kubectl: Kubectl, names: list[str], *, everything: bool) -> None:
     """
     if everything:
         items = kubectl.get("elevationrequests")["items"]
-        names = [one["metadata"]["name"] for one in items if one["status"]["phase"] in {*LIVE, "Pending"}]
+        names = [one["metadata"]["name"] for one in items if _is_in_force(one) or one["status"]["phase"] == "Pending"]
     elif not names:
         raise ElevateError("name the elevations to revoke (`kubectl elevate list`), or say --all", USAGE)
     for name in names:
@@ -57,6 +57,11 @@ def revoke(kubectl: Kubectl, names: list[str], *, everything: bool) -> None:
         print(f"{name} revoked")
     if not names:
         print("No elevations in force")
+
+
+def _is_in_force(one: dict[str, Any]) -> bool:
+    """Whether something can still be done with it; a Once proof that was used for all that it names is spent."""
+    return one["status"]["phase"] in LIVE and one["status"].get("usesLeft") != 0
 
 
 def _print(items: list[dict[str, Any]]) -> None:
@@ -85,6 +90,8 @@ def _left(one: dict[str, Any]) -> str:
     expires_at = one["status"].get("expiresAt")
     if not expires_at or one["status"]["phase"] not in LIVE:
         return ""
+    if not _is_in_force(one):
+        return "used up"
     # A time in UTC, to the second: all that Python 3.11 and later read alike.
     seconds = (datetime.fromisoformat(expires_at) - datetime.now(UTC)).total_seconds()
     return f"{max(0, int(seconds))}s"

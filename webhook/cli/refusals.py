@@ -28,6 +28,13 @@ _COMMAND: Final = re.compile(
 # `kubectl apply` tells three lines of what it sent before it says what came of it.
 _LEAD: Final = re.compile(rb"^Error from server \(Forbidden\): error when applying patch:")
 _LEAD_END: Final = re.compile(rb"^for: ")
+# As kubectl says it, and nothing else: what a program in a container prints must not be taken for it.
+_EXACT: Final = re.compile(
+    rb"^(?:Error from server \(Forbidden\): (?:error when [a-z ]+(?: \"[^\"]*\")?: )?"
+    rb"|error: (?:error upgrading connection: )?unable to upgrade connection: )"
+    rb"admission webhook \"[a-z.-]*kube-stepup\.io\" denied the request: kube-stepup: "
+    rb"(?P<operations>[a-z]+(?: and [a-z]+)*) (?P<target>\S+)(?: in (?P<namespace>\S+))? needs a step-up \(.*Run:$"
+)
 _PARTIAL: Final = (b"error", b"*", b"kube-stepup", b"kubectl", b"the", b"upgrade", b"warning", b"for", b"level=")
 # helm tells why an uninstallation failed only when it debugs: Helm 4's lines, and Helm 3's.
 HELM_DEBUG_LINE: Final = re.compile(rb"^(?:level=DEBUG |\S+\.go:\d+: (?:\S+ \S+ )?\[debug\] )")
@@ -40,15 +47,30 @@ class Refusals:
     Args:
         write: takes what is handed on.
         quiet_helm: helm debugs because we made it, so its debugging is for us alone.
+        only_last: only the last words count, so that whatever is followed by something else need not be kept back.
     """
 
-    def __init__(self, write: Callable[[bytes], object], *, quiet_helm: bool = False) -> None:
+    def __init__(self, write: Callable[[bytes], object], *, quiet_helm: bool = False, only_last: bool = False) -> None:
         self._write = write
+        self._only_last = only_last
         self._quiet_helm = quiet_helm
         self._inside = False
+        self._header: re.Match[bytes] | None = None
         self._lead = bytearray()
+        self._followed = 0
         self.wanted: list[Wanted] = []
+        self.exact: list[Wanted] = []
         self.held = bytearray()
+
+    @property
+    def final(self) -> list[Wanted]:
+        """Those that nothing else has come after: the command's own last words."""
+        return self.wanted[self._followed :]
+
+    @property
+    def last_exact(self) -> list[Wanted]:
+        """The very last words, where they have exactly the form that kubectl gives them; at most one."""
+        return [one for one in self.final[-1:] if one in self.exact]
 
     def line(self, line: bytes) -> None:
         """One whole line, with its end."""
@@ -65,12 +87,22 @@ class Refusals:
         elif self._lead and not _LEAD_END.match(line) and len(self._lead) + len(line) <= HELD_BYTES:
             self._lead += line
         else:
-            self.idle()
-            self._write(line)
+            self.part(line)
+
+    def part(self, part: bytes) -> None:
+        """Something else, whole line or not: it is handed on, and what was refused before it are no last words."""
+        self.idle()
+        if part.strip():
+            self._followed = len(self.wanted)
+        if self._only_last and self.held:
+            part = bytes(self.held) + part
+            self.held.clear()
+        self._write(part)
 
     def idle(self) -> None:
         """Nothing has come for a moment: what may have led up to a refusal did not."""
         if self._lead:
+            self._followed = len(self.wanted)
             self._write(bytes(self._lead))
             self._lead.clear()
 
@@ -100,6 +132,7 @@ class Refusals:
                     ours = True
                     continue
             self._inside = _HEADER.search(rest) is not None
+            self._header = _EXACT.match(rest)
             ours = ours or self._inside
         return ours
 
@@ -113,7 +146,14 @@ class Refusals:
             changes=tuple(text["changes"].split(",")) if text["changes"] else (),
             reason="" if reason == PLACEHOLDER else reason,
         )
-        if wanted.operations and wanted not in self.wanted and len(self.wanted) < MOST_WANTED:
+        if not wanted.operations:
+            return
+        if self._header is not None and _says(self._header, wanted) and not found["rest"].strip():
+            self.exact.append(wanted)
+        if wanted in self.wanted[: self._followed]:
+            self.wanted.remove(wanted)  # said again, so it is among the last words
+            self._followed -= 1
+        if wanted not in self.wanted and len(self.wanted) < MOST_WANTED:
             self.wanted.append(wanted)
 
     def _hold(self, data: bytes) -> None:
@@ -122,3 +162,10 @@ class Refusals:
             self.held.clear()
         else:
             self.held += data
+
+
+def _says(header: re.Match[bytes], wanted: Wanted) -> bool:
+    """Whether the first line of a refusal is about the same as its command."""
+    text = {name: (value or b"").decode(errors="replace") for name, value in header.groupdict().items()}
+    operations = tuple(text["operations"].split(" and "))
+    return (operations, (text["target"],), text["namespace"]) == (wanted.operations, wanted.targets, wanted.namespace)

@@ -1,7 +1,8 @@
 """Standard input that can be given to a command twice.
 
-A terminal is passed as it is. A file is wound back. A pipe is read once, kept (in memory, then in an unlinked private
-file) and played again, and goes on live where it had got to.
+A terminal is passed as it is. A file is wound back. A pipe is read once, kept and played again, and goes on live where it
+had got to. It is kept in memory, then in a private file that has no name, so that nothing is left of it however we end, and only
+up to a bound: what is longer passes through once.
 """
 
 from __future__ import annotations
@@ -13,14 +14,21 @@ import threading
 from typing import IO, Final
 
 MEMORY_BYTES: Final = 1024 * 1024
+MOST_BYTES: Final = 64 * 1024 * 1024  # some twenty times what the API server takes in one request
 CHUNK_BYTES: Final = 64 * 1024
 
 
 class Input:
-    """Our standard input, for one command after another."""
+    """Our standard input, for one command after another.
 
-    def __init__(self, descriptor: int = 0) -> None:
+    Args:
+        most: bytes of a pipe that are kept at most.
+    """
+
+    def __init__(self, descriptor: int = 0, *, most: int = MOST_BYTES) -> None:
         self._descriptor = descriptor
+        self._most = most
+        self.can_be_replayed = True
         self._kept: IO[bytes] | None = None
         self._start: int | None = None
         self._lock = threading.Lock()
@@ -104,9 +112,16 @@ class Input:
 
     def _keep(self, chunk: bytes) -> None:
         with self._lock:
-            if self._kept is not None:
-                self._kept.seek(0, os.SEEK_END)
-                self._kept.write(chunk)
+            if self._kept is None or not self.can_be_replayed:
+                return
+            try:
+                self.can_be_replayed = self._kept.seek(0, os.SEEK_END) + len(chunk) <= self._most
+                if self.can_be_replayed:
+                    self._kept.write(chunk)
+            except OSError:
+                self.can_be_replayed = False  # no room for it; the command gets it all the same
+            if not self.can_be_replayed:
+                self._kept.close()
 
     def _kept_from(self, position: int) -> bytes:
         with self._lock:

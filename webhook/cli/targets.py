@@ -77,7 +77,7 @@ def details_of(wanted: Wanted, kubectl: Kubectl, *, must_exist: bool = True) -> 
         ElevateError: it is not clear what is meant.
     """
     if wanted.scope == "namespace":
-        namespace = wanted.namespace or _own_namespace(kubectl)
+        namespace = wanted.namespace or own_namespace(kubectl)
         return [{"operation": one, "scope": "Namespace", "namespace": namespace} for one in wanted.operations]
     if wanted.scope == "resource":
         kinds = [target.partition("/")[0] for target in wanted.targets]
@@ -117,7 +117,7 @@ def _details(wanted: Wanted, found: _Found) -> list[dict[str, Any]]:
 
 def _kind(kind: str, wanted: Wanted, kubectl: Kubectl) -> _Found:
     group, resource, namespaced = resource_of(kind, kubectl)
-    namespace = (wanted.namespace or _own_namespace(kubectl)) if namespaced else ""
+    namespace = (wanted.namespace or own_namespace(kubectl)) if namespaced else ""
     return _Found(group, resource, namespace)
 
 
@@ -190,7 +190,7 @@ def _described_by_files(wanted: Wanted, kubectl: Kubectl) -> list[_Found]:
     for item in _items(wanted, kubectl, "create", "--dry-run=client", "--validate=false"):
         group, resource, namespaced = _resource_of_item(item, kubectl)
         namespace = item["metadata"].get("namespace") or wanted.namespace
-        key = (group, resource, (namespace or _own_namespace(kubectl)) if namespaced else "")
+        key = (group, resource, (namespace or own_namespace(kubectl)) if namespaced else "")
         named.setdefault(key, []).append(item["metadata"].get("name", ""))
     found = []
     for key, names in named.items():
@@ -230,7 +230,7 @@ def _resource_of_item(item: dict[str, Any], kubectl: Kubectl) -> tuple[str, str,
     return resource_of(f"{item['kind'].lower()}.{group}" if group else item["kind"].lower(), kubectl)
 
 
-def _own_namespace(kubectl: Kubectl) -> str:
+def own_namespace(kubectl: Kubectl) -> str:
     """The namespace that kubectl takes when none is given: the context's, or inside a pod (client-go) the pod's own."""
     result = kubectl.run(*_OWN_NAMESPACE)
     if result.returncode == 0:

@@ -1,28 +1,36 @@
 """`kubectl elevate -- COMMAND`: run it, see the refusal, step up once for all that it named, run it again.
 
 Everything else is as if the command had been run by itself: standard input (replayed for the second run), the terminal, the exit
-code, signals. A refusal is only acted on when the command failed, and it is shown what the proof is for before it is given.
+code, signals. A refusal is only acted on when the command failed and can have met it (``about``), and what the proof is for is
+shown as the elevation service says it, before it is given.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import cache
 from typing import Any, Final
 
 from webhook.cli import flags
+from webhook.cli.about import About, Claim, Cluster, about, objection
 from webhook.cli.child import Child
 from webhook.cli.elevation import annotate, can_be_annotated, say, step_up
 from webhook.cli.exits import REFUSED, ElevateError
+from webhook.cli.kinds import resource_of
 from webhook.cli.kubectl import Kubectl
 from webhook.cli.refusals import Refusals
 from webhook.cli.replay import Input
-from webhook.cli.targets import Wanted, details_of
+from webhook.cli.targets import Wanted, details_of, own_namespace
 
 ROUNDS: Final = 5
-STREAMS: Final = frozenset({"exec", "attach", "cp", "port-forward"})
 HELM_UNINSTALL: Final = frozenset({"uninstall", "del", "delete", "un"})
 HELM_DEBUG: Final = "HELM_DEBUG"
+MADE_UP: Final = "pods/node-debugger-"
+NOT_REPLAYED: Final = (
+    "its standard input was too long to be kept, so it is not run again: run it once more yourself, it passes now"
+)
 
 
 def run(command: Sequence[str], *, reason: str, carrier: str, own_flags: Sequence[str]) -> int:
@@ -33,17 +41,26 @@ def run(command: Sequence[str], *, reason: str, carrier: str, own_flags: Sequenc
     """
     found = flags.of_command(command)
     kubectl = Kubectl([*found.flags, *own_flags])
+    command_line = about(found)
+    judge = _Judge(command_line, _cluster(Kubectl(found.flags)))
     environment = _environment(found)
     source = Input()
     done: set[tuple[object, ...]] = set()
     try:
         for rounds_left in range(ROUNDS, -1, -1):
             child = Child(command, source, environment)
-            refusals = Refusals(child.write, quiet_helm=environment is not None)
+            refusals = Refusals(child.write, quiet_helm=environment is not None, only_last=command_line.relays)
             exit_code = child.run(refusals)
-            fresh = [one for one in _credible(refusals.wanted, found) if one.same_target not in done]
-            if exit_code == 0 or not fresh or not rounds_left or child.was_interrupted:
+            if exit_code == 0 or not rounds_left or child.was_interrupted:
                 refusals.show()
+                return exit_code
+            believed, doubts = judge.sort(refusals)
+            fresh = [one for one in map(_as_it_will_be, believed) if one.same_target not in done]
+            if not fresh:
+                refusals.show()
+            for doubt in doubts:
+                say(doubt)
+            if not fresh:
                 return exit_code
             try:
                 _elevate(kubectl, fresh, reason, carrier)
@@ -52,6 +69,9 @@ def run(command: Sequence[str], *, reason: str, carrier: str, own_flags: Sequenc
                 raise
             # Asked once for the same thing is enough: a change that differs at each try would ask for ever.
             done |= {one.same_target for one in fresh}
+            if not source.can_be_replayed:
+                say(NOT_REPLAYED)
+                return exit_code
             source.rewind()
         raise AssertionError  # the last round has returned
     finally:
@@ -60,32 +80,59 @@ def run(command: Sequence[str], *, reason: str, carrier: str, own_flags: Sequenc
 
 def _environment(found: flags.Split) -> Mapping[str, str] | None:
     """Helm says why it could not delete what a release holds only when it debugs; None where nothing is to be changed."""
-    verb = _verb(found)
-    if found.program != "helm" or verb not in HELM_UNINSTALL:
+    if found.program != "helm" or about(found).verb not in HELM_UNINSTALL:
         return None
     if "--debug" in found.rest or os.environ.get(HELM_DEBUG):
         return None
     return {**os.environ, HELM_DEBUG: "true"}
 
 
-def _verb(found: flags.Split) -> str:
-    return next((word for word in found.rest if not word.startswith("-")), "")
+class _Judge:
+    """Which refusals a command can have met."""
+
+    def __init__(self, command: About, cluster: Cluster) -> None:
+        self._command = command
+        self._cluster = cluster
+
+    def sort(self, refusals: Refusals) -> tuple[list[Wanted], list[str]]:
+        """Those that it can have met, and what is to be said of the others."""
+        heard = refusals.wanted
+        if self._command.relays:
+            heard = refusals.last_exact if self._command.is_exact else refusals.final
+        believed, doubts = [], []
+        for one in refusals.wanted:
+            why = self._objection(one) if one in heard else "these were not the last words of the command itself"
+            if why:
+                doubts.append(f"its output names a step-up to {one.described()}, which is not acted on: {why}")
+            else:
+                believed.append(one)
+        return believed, doubts
+
+    def _objection(self, one: Wanted) -> str:
+        return next(filter(None, (objection(claim, self._command, self._cluster) for claim in _claims(one))), "")
 
 
-def _credible(wanted: list[Wanted], found: flags.Split) -> list[Wanted]:
-    """Refusals that this command can have met.
+def _as_it_will_be(one: Wanted) -> Wanted:
+    """What to ask for: `kubectl debug node/…` makes up another name for its pod at each try, so a proof for one is good for none."""
+    if all(target.startswith(MADE_UP) for target in one.targets):
+        return replace(one, scope="resource", targets=("pods",), changes=())
+    return one
 
-    What runs in a container writes to our error output, too: a stream into a pod is refused as `exec`, and nothing that it
-    prints may ask for anything else.
-    """
-    if found.program in {"kubectl", "oc"} and _verb(found) in STREAMS:
-        return [one for one in wanted if one.operations == ("exec",)]
-    return wanted
+
+def _claims(one: Wanted) -> list[Claim]:
+    pairs = [target.partition("/") for target in one.targets]
+    return [Claim(frozenset(one.operations), kind, name, one.namespace) for kind, _, name in pairs]
+
+
+def _cluster(kubectl: Kubectl) -> Cluster:
+    def resource(kind: str) -> tuple[str, str]:
+        group, plural, _ = resource_of(kind, kubectl)
+        return group, plural
+
+    return Cluster(cache(lambda: own_namespace(kubectl)), cache(resource))
 
 
 def _elevate(kubectl: Kubectl, wanted: list[Wanted], reason: str, carrier: str) -> None:
-    for one in wanted:
-        say(f"{one.described()} needs a step-up")
     details: list[dict[str, Any]] = []
     for one in wanted:
         details += details_of(one, kubectl, must_exist=False)
@@ -93,8 +140,8 @@ def _elevate(kubectl: Kubectl, wanted: list[Wanted], reason: str, carrier: str) 
     result = step_up(kubectl, details, given)
     if not result.assertion:
         raise ElevateError(
-            "the cluster that was asked wants no step-up for that; if the command talks to another one, give"
-            " `kubectl elevate` the same --context or --kubeconfig",
+            f"{result.why_not}; if the command talks to another cluster than this, give `kubectl elevate` the same --context or"
+            " --kubeconfig",
             REFUSED,
         )
     if can_be_annotated(details, carrier):

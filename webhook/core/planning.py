@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from webhook.core.applicable import PolicyIndex, Subject
+from webhook.core.applicable import Demand, PolicyIndex, Subject
 from webhook.core.assertion import AuthorizationDetail
 from webhook.core.classify import CASCADES
 from webhook.core.guard import Guard
@@ -24,26 +24,39 @@ def requirements_for(
     own_namespace: str = "",
     controllers: Iterable[str] = (),
 ) -> list[Requirement]:
-    """The requirements that a step-up for these details will have to meet; empty when nothing asks for one.
+    """The requirements that a step-up for these details will have to meet; empty when nothing asks for one."""
+    return enforced(demands_for(index, user, details, own_namespace, controllers))
+
+
+def enforced(demands: Iterable[Demand]) -> list[Requirement]:
+    """The requirements of those demands that are not for show; each rule's once."""
+    found = {(one.requirement.policy, one.requirement.rule): one for one in demands if one.enforcement == "Deny"}
+    return [demand.requirement for demand in found.values()]
+
+
+def demands_for(
+    index: PolicyIndex,
+    user: UserInfo,
+    details: Iterable[AuthorizationDetail],
+    own_namespace: str = "",
+    controllers: Iterable[str] = (),
+) -> list[Demand]:
+    """What policies will say to these details, those that only warn or audit as well.
 
     Args:
         own_namespace: where kube-stepup itself runs.
         controllers: accounts that pass as controllers of the cluster.
     """
-    controllers = tuple(controllers)
-    found: dict[tuple[str, str], Requirement] = {}
-    for detail in details:
-        for action in _actions(detail):
-            weakened = (
-                Guard(index, own_namespace, controllers).planned(action.target) if action.operation == GUARD else ()
-            )
-            for demand in index.applicable(user, [action], Subject(weakened=weakened)).demands:
-                if demand.enforcement == "Deny":
-                    found[demand.requirement.policy, demand.requirement.rule] = demand.requirement
-    return list(found.values())
+    guard = Guard(index, own_namespace, tuple(controllers))
+    found: list[Demand] = []
+    for action in (action for detail in details for action in actions_of(detail)):
+        weakened = guard.planned(action.target) if action.operation == GUARD else ()
+        found += index.applicable(user, [action], Subject(weakened=weakened)).demands
+    return found
 
 
-def _actions(detail: AuthorizationDetail) -> list[Action]:
+def actions_of(detail: AuthorizationDetail) -> list[Action]:
+    """The actions that a step-up for a detail would be used for, with what is unknown left open."""
     if detail.scope == "Namespace":
         # Any kind in the namespace: what deleting everything inside could ask, as a Namespace's own deletion does.
         target = Target(detail.group, detail.resource or "*", detail.namespace, "*")

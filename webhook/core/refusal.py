@@ -7,7 +7,7 @@ know. The challenge uses RFC 9470's terms: ``insufficient_user_authentication``,
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 from webhook.core.applicable import Demand
@@ -34,12 +34,19 @@ def command(actions: Sequence[Action], challenge: Challenge) -> str:
 
 def message(decision: Decision) -> str:
     """The text of a refusal: what needs what, why not, and the line to run."""
-    return _text(decision.unmet, decision.message, "needs")
+    return f"kube-stepup: {_needs(decision.unmet, 'needs')}: {decision.message}. Run:\n  {_command(decision.unmet)}"
 
 
 def warning(decision: Decision) -> str:
     """The text of a warning: what an enforcing policy would have refused."""
-    return _text(decision.would_deny, "the policy only warns", "would need")
+    policies = {demand.requirement.policy: None for demand in decision.would_deny}
+    return f"kube-stepup: {_needs(decision.would_deny, 'would need')}: {only_warns(policies)}"
+
+
+def only_warns(policies: Iterable[str]) -> str:
+    """That a person has nothing to do about these policies."""
+    names = sorted(policies)
+    return f"polic{'y' if len(names) == 1 else 'ies'} {', '.join(names)} only warn{'s' if len(names) == 1 else ''}; nothing is needed"
 
 
 def causes(decision: Decision) -> list[dict[str, str]]:
@@ -76,11 +83,10 @@ def audit_annotations(decision: Decision) -> dict[str, str]:
     return {key: value for key, value in found.items() if value}
 
 
-def _text(demands: Sequence[Demand], why: str, verb: str) -> str:
+def _needs(demands: Sequence[Demand], verb: str) -> str:
     challenge = merged(demand.requirement for demand in demands)
     operations = " and ".join(dict.fromkeys(demand.action.operation for demand in demands))
-    what = f"{operations} {demands[0].action.target.describe()}"
-    return f"kube-stepup: {what} {verb} a step-up ({challenge.describe()}): {why}. Run:\n  {_command(demands)}"
+    return f"{operations} {demands[0].action.target.describe()} {verb} a step-up ({challenge.describe()})"
 
 
 def _command(demands: Sequence[Demand]) -> str:

@@ -70,9 +70,8 @@ class Asking:
         details = wanted.authorization_details()
         requirements = self._needs.of(requester.user, details)
         if not requirements:
-            return request_object(
-                "", wanted_spec(wanted), {"phase": "NotRequired", "message": "no policy asks for a step-up"}
-            )
+            status = {"phase": "NotRequired", "message": self._needs.why_none(requester.user, details)}
+            return request_object("", wanted_spec(wanted), status)
         challenge = merged(requirements)
         _check_scope(details, challenge)
         _check_reason(wanted.reason, requirements)

@@ -6,7 +6,8 @@ from collections.abc import Iterable
 
 from webhook.core.applicable import PolicyIndex
 from webhook.core.assertion import AuthorizationDetail
-from webhook.core.planning import requirements_for
+from webhook.core.planning import demands_for, requirements_for
+from webhook.core.refusal import only_warns
 from webhook.core.request import UserInfo
 from webhook.core.requirement import Requirement
 
@@ -22,3 +23,9 @@ class Needs:
     def of(self, user: UserInfo, details: list[AuthorizationDetail]) -> list[Requirement]:
         """Every requirement that must be met; none where no policy asks for anything."""
         return requirements_for(self._index, user, details, self._own_namespace, self._controllers)
+
+    def why_none(self, user: UserInfo, details: list[AuthorizationDetail]) -> str:
+        """Why there are none, for people; policies that audit in silence stay silent."""
+        demands = demands_for(self._index, user, details, self._own_namespace, self._controllers)
+        warning = {one.requirement.policy for one in demands if one.enforcement == "Warn"}
+        return only_warns(warning) if warning else "no policy asks for a step-up"

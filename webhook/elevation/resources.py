@@ -85,6 +85,8 @@ RESOURCES: Final = (
             acr=_text("Assurance reached (NIST SP 800-63B)."),
             expiresAt=_text("When it ends.", format="date-time"),
             uses={"type": "integer", "format": "int32", "description": "How often a Once proof was used."},
+            usesLeft={"type": "integer", "format": "int32", "description": "How often a Once proof can be used still."},
+            message=_text("Why nothing is required, with phase NotRequired."),
         ),
     ),
     Resource(

@@ -61,6 +61,8 @@ def _left(one: JSON, now: datetime) -> str:
     text = one["status"].get("expiresAt")
     if not text or one["status"].get("phase") not in {"Granted", "Used"}:
         return ""
+    if one["status"].get("usesLeft") == 0:
+        return "used up"
     seconds = int((datetime.fromisoformat(text) - now).total_seconds())
     return f"{max(0, seconds)}s"
 

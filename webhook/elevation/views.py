@@ -29,8 +29,15 @@ def shown(elevation: JSON, phase: str) -> JSON:
     found = {key: status[key] for key in SHOWN_STATUS if status.get(key)}
     found["phase"] = phase
     found["uses"] = len(status.get("uses") or [])
+    if (status.get("requirement") or {}).get("use") == "Once":
+        found["usesLeft"] = max(0, _targets(elevation) - found["uses"])
     spec = {"details": elevation["spec"]["details"], "reason": elevation["spec"].get("reason", "")}
     return request_object(elevation["metadata"]["name"], spec, found, elevation)
+
+
+def _targets(elevation: JSON) -> int:
+    """How many times a Once proof can be used: for each operation and object that it names."""
+    return sum(len(detail.get("objects") or [""]) for detail in elevation["spec"]["details"])
 
 
 def request_object(name: str, spec: JSON, status: JSON, elevation: JSON | None = None) -> JSON:

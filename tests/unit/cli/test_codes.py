@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import time
 
 import pytest
@@ -64,6 +65,21 @@ def test_rubbing_out(desk: Desk) -> None:
     terminal.type("999\x15ü\x7f12345\x7f56\r")
     assert terminal.end() == exits.OK
     assert answers(desk) == ["123456"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT])
+@pytest.mark.parametrize("arguments", [("delete", "deploy/web"), ("--", "kubectl", "delete", "deploy/web")])
+def test_a_signal_at_the_prompt_puts_the_terminal_right(
+    desk: Desk, number: signal.Signals, arguments: tuple[str, ...]
+) -> None:
+    terminal = desk.at_terminal(*arguments)
+    terminal.wait_for("Code: ")
+    assert not terminal.has_echo()
+    terminal.process.send_signal(number)
+    terminal.wait_for(f"ended by {number.name}")
+    assert terminal.has_echo()
+    assert terminal.end() == 128 + number
+    assert answers(desk) == []
 
 
 @pytest.mark.parametrize("key", ["\x03", "\x04"])

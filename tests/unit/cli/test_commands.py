@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 import segno
@@ -12,7 +13,7 @@ import segno
 from tests.desk import Desk
 from webhook.cli import exits
 
-LIVE = {
+LIVE: dict[str, Any] = {
     "metadata": {"name": "elv-1"},
     "spec": {
         "details": [
@@ -21,6 +22,13 @@ LIVE = {
     },
     "status": {"phase": "Granted", "expiresAt": "2099-01-01T00:00:00Z"},
 }
+USED_UP = {
+    **LIVE,
+    "metadata": {"name": "elv-3"},
+    "status": {**LIVE["status"], "phase": "Used", "uses": 1, "usesLeft": 0},
+}
+HALF_USED = {**USED_UP, "metadata": {"name": "elv-4"}, "status": {**USED_UP["status"], "usesLeft": 1}}
+AUTHENTICATORS = "/apis/elevation.kube-stepup.io/v1alpha1/authenticators"
 OVER = {"metadata": {"name": "elv-2"}, "spec": {"details": []}, "status": {"phase": "Expired"}}
 
 
@@ -50,6 +58,45 @@ def test_enrolment_shows_a_qr_code_the_secret_and_the_recovery_codes(desk: Desk)
     assert {len(row) for row in rows} == {modules}
 
 
+def test_slips_at_enrolment_cost_no_ticket(desk: Desk) -> None:
+    terminal = desk.at_terminal("enroll", "--ticket", "T1")
+    for slip in ("000000", "111111", "222222", "333333"):
+        terminal.wait_for("First code of the app: ")
+        terminal.type(f"{slip}\r")
+    terminal.wait_for("First code of the app: ")
+    terminal.type("123456\r")
+    assert terminal.end() == exits.OK
+    assert len(desk.state["answers"]) == 5
+    assert sum(call[:3] == ["create", "--raw", AUTHENTICATORS] for call in desk.state["calls"]) == 1
+
+
+def test_slips_at_enrolment_are_bounded_and_the_secret_can_be_taken_up_again(desk: Desk) -> None:
+    terminal = desk.at_terminal("enroll", "--ticket", "T1")
+    for _ in range(8):
+        terminal.wait_for("First code of the app: ")
+        terminal.type("000000\r")
+    assert terminal.end() == exits.WRONG_CODE
+    assert "kubectl elevate enroll --resume" in terminal.shown
+    assert desk.run("enroll", "--resume").returncode == exits.REFUSED
+    desk.set(authenticators=[{"metadata": {"name": "totp-1"}, "status": {"phase": "Pending"}}])
+    terminal = desk.at_terminal("enroll", "--resume")
+    terminal.wait_for("First code of the app: ")
+    terminal.type("123456\r")
+    assert terminal.end() == exits.OK
+    assert "code-9" in terminal.shown
+    assert sum(call[:3] == ["create", "--raw", AUTHENTICATORS] for call in desk.state["calls"]) == 1
+    assert desk.run("enroll", "--resume", "--ticket", "T2").returncode == exits.USAGE
+
+
+def test_a_wait_of_an_hour_is_not_waited_for(desk: Desk) -> None:
+    desk.set(refusals=[{"code": "too-many-attempts", "message": "too many wrong codes", "retryAfterSeconds": 3600}])
+    terminal = desk.at_terminal("enroll", "--ticket", "T1")
+    terminal.wait_for("First code of the app: ")
+    terminal.type("000000\r")
+    assert terminal.end() == exits.WRONG_CODE
+    assert "too many wrong codes; the secret stays good" in terminal.shown
+
+
 def test_enrolment_by_a_program(desk: Desk) -> None:
     desk.prints("123456")
     result = desk.run("enroll", "-o", "json")
@@ -75,6 +122,15 @@ def test_status(desk: Desk) -> None:
     assert "elv-2" not in shown
     found = json.loads(desk.run("status", "-o", "json").stdout)
     assert (found["enrolled"], [one["metadata"]["name"] for one in found["elevations"]]) == (True, ["elv-1"])
+
+
+def test_a_proof_that_is_used_up_is_not_in_force(desk: Desk) -> None:
+    desk.set(elevationrequests=[USED_UP, HALF_USED])
+    shown = desk.run("status").stdout
+    assert "1 elevation in force" in shown
+    assert "elv-3" not in shown
+    assert "used up" in next(line for line in desk.run("list").stdout.splitlines() if "elv-3" in line)
+    assert desk.run("revoke", "--all").stdout == "elv-4 revoked\n"
 
 
 def test_list(desk: Desk) -> None:

@@ -52,6 +52,16 @@ def test_kinds_that_are_not_in_the_table_are_asked_of_the_cluster(desk: Desk) ->
     assert desk.run("delete", "unheard-of/web").returncode == exits.USAGE
 
 
+def test_an_api_server_that_cannot_be_reached_has_no_opinion_on_kinds(desk: Desk) -> None:
+    desk.program(
+        "kubectl", "#!/bin/sh\necho 'The connection to the server 10.0.0.1:6443 was refused - did you …' >&2\nexit 1\n"
+    )
+    result = desk.run("delete", "wd/web")
+    assert result.returncode == exits.UNREACHABLE
+    assert "the API server cannot be reached: The connection to the server 10.0.0.1:6443 was refused" in result.stderr
+    assert "no kind" not in result.stderr
+
+
 def test_by_label(desk: Desk) -> None:
     desk.prints("123456")
     assert desk.run("delete", "deploy", "-l", "app=web").returncode == exits.OK
@@ -146,13 +156,34 @@ def test_kubectls_global_flags_go_to_every_call_and_verbosity_to_none(desk: Desk
     assert not any("9" in call for call in desk.state["calls"])
 
 
-def test_json_has_the_assertion_and_nothing_else_is_printed(desk: Desk) -> None:
+def test_json_has_the_assertion_and_is_alone_on_standard_output(desk: Desk) -> None:
     desk.prints("123456")
     result = desk.run("delete", "deploy/web", "-o", "json")
     found = json.loads(result.stdout)
     assert set(found) == {"required", "elevation", "expiresAt", "challenge", "assertion", "annotated"}
     assert (found["required"], found["assertion"], found["annotated"]) == (True, "SECRET-ASSERTION", True)
-    assert result.stderr == ""
+    assert result.stderr == "kube-stepup: delete deployments.apps/web in dev (policy production)\n"
+
+
+def test_what_a_code_is_for_is_shown_as_the_service_says_it(desk: Desk) -> None:
+    shown = {"details": [{"operation": "delete", "group": "", "resource": "secrets", "namespace": "vault", "scope": "Object",
+                          "objects": [{"name": "root\x1b[2J"}]}]}  # fmt: skip
+    desk.set(shown=shown)
+    terminal = desk.at_terminal("delete", "deploy/web", "-n", "prod")
+    terminal.wait_for("kube-stepup: delete secrets/root\N{REPLACEMENT CHARACTER}[2J in vault (policy production)\n")
+    terminal.wait_for("Code: ")
+    terminal.type("\x03")
+    assert terminal.end() == exits.INTERRUPTED
+    assert "deployments.apps/web" not in terminal.shown
+
+
+def test_a_policy_that_only_warns_is_named(desk: Desk) -> None:
+    desk.set(required=False, not_required={"message": "policy soft only warns; nothing is needed"})
+    result = desk.run("delete", "deploy/web")
+    assert (result.returncode, result.stderr) == (
+        exits.OK,
+        "kube-stepup: policy soft only warns; nothing is needed; just do it\n",
+    )
 
 
 def test_where_nothing_is_asked_for(desk: Desk) -> None:
@@ -229,7 +260,7 @@ def test_the_namespace_where_there_is_no_kubeconfig(desk: Desk, environment: dic
         (
             "E1124 12:00:00.000000    1 memcache.go:1] x\nUnable to connect to the server: dial tcp: i/o timeout\n",
             exits.UNREACHABLE,
-            "the cluster cannot be reached: Unable to connect",
+            "the API server cannot be reached: Unable to connect",
         ),
         ("The connection to the server x:1 was refused - right host?\n", exits.UNREACHABLE, "cannot be reached"),
         ("something else\n", exits.FAILED, "something else"),

@@ -174,7 +174,12 @@ class TestModes:
         decision = decided(policy(enforcement=enforcement))
         assert (decision.allowed, decision.code) == (True, "would-deny")
         assert audit_annotations(decision)["would-deny"] == "production"
-        assert "would need a step-up" in warning(decision)
+        text = warning(decision)
+        assert text.startswith(
+            "kube-stepup: delete deployments.apps/web in prod would need a step-up (aal2, at most 5m old, "
+        )
+        assert text.endswith("): policy production only warns; nothing is needed")
+        assert "kubectl elevate" not in text
 
     def test_beside_one_that_denies_it_changes_nothing(self) -> None:
         decision = decided(policy("soft", enforcement="Warn"), policy("hard"))

@@ -85,9 +85,17 @@ class TestAsking:
         assert not any(path.startswith(ELEVATIONS) for path in kube.objects)
 
     async def test_nor_what_a_policy_only_warns_about(self, alice: Person, kube: FakeKube) -> None:
-        await enforce(kube, policy(enforcement="Warn"))
+        await enforce(kube, policy("soft", enforcement="Warn"), policy("softer", enforcement="Warn"))
         answer = created(await alice.post("elevationrequests", {"details": [wanted()]}))
-        assert answer["status"]["phase"] == "NotRequired"
+        assert answer["status"] == {
+            "phase": "NotRequired",
+            "message": "policies soft, softer only warn; nothing is needed",
+        }
+
+    async def test_a_policy_that_audits_in_silence_is_not_named(self, alice: Person, kube: FakeKube) -> None:
+        await enforce(kube, policy("silent", enforcement="Audit"))
+        answer = created(await alice.post("elevationrequests", {"details": [wanted()]}))
+        assert answer["status"] == {"phase": "NotRequired", "message": "no policy asks for a step-up"}
 
     async def test_a_namespace_that_nobody_has_seen_counts_as_guarded(self, alice: Person) -> None:
         assert await alice.ask(wanted(namespace="new"))
@@ -454,11 +462,12 @@ class TestShowing:
             "authTime": "2026-09-21T14:13:40Z",
             "expiresAt": "2026-09-21T14:18:40Z",
             "uses": 0,
+            "usesLeft": 1,
         }
         used = {"status": {"phase": "Used", "uses": [{"key": "k", "digest": "d", "at": "2026-09-21T14:14:00Z"}]}}
         await kube.merge_patch(f"{ELEVATIONS}/{name}/status", used)
         status = (await alice.get(f"elevationrequests/{name}")).json()["status"]
-        assert (status["phase"], status["uses"]) == ("Used", 1)
+        assert (status["phase"], status["uses"], status["usesLeft"]) == ("Used", 1, 0)
         clock.advance(300)
         assert (await alice.get(f"elevationrequests/{name}")).json()["status"]["phase"] == "Expired"
 
