@@ -83,8 +83,8 @@ class Asking:
             await self._check_pending(requester)
             elevation = await self._store.create(requester.username, spec)
         audit_elevation("elevation-requested", requester, elevation, outcome="pending", requirement=challenge.to_dict())
-        status = {"phase": "Pending", "challenge": {**challenge.to_dict(), "factors": factors}}
-        return request_object(elevation["metadata"]["name"], wanted_spec(wanted), status, elevation)
+        pending = {"phase": "Pending", "challenge": {**challenge.to_dict(), "factors": factors}}
+        return request_object(elevation["metadata"]["name"], wanted_spec(wanted), pending, elevation)
 
     def _record(self, requester: Requester, details: list[AuthorizationDetail], reason: str) -> JSON:
         return {
