@@ -61,7 +61,7 @@ def decided(
     if isinstance(first, Decision):
         return first
     if first.unknown_labels or (request.sub_resource and not question.actions[0].target.uid):
-        question = _with_target(question, target(question.actions[0].target))
+        question = with_target(question, target(question.actions[0].target))
         first = ask(question, index, controllers)
         if isinstance(first, Decision):
             return first
@@ -109,7 +109,8 @@ def annotated(request: AdmissionRequest, keys: list[bytes]) -> Proofs:
     return proofs
 
 
-def _with_target(question: Question, meta: ObjectMeta | None) -> Question:
+def with_target(question: Question, meta: ObjectMeta | None) -> Question:
+    """The question, with what a live read told of the target; unchanged when it told nothing."""
     if meta is None:
         return question
     actions = tuple(action.with_uid(meta.uid) for action in question.actions)

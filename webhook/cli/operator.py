@@ -43,7 +43,7 @@ def ticket(
     except ValueError as error:
         raise ElevateError(f"--ttl: {error}", USAGE) from error
     spec = {"username": username, "ttlSeconds": seconds}
-    status = _kubectl(kubectl).create("enrollmenttickets", "EnrollmentTicket", spec)["status"]
+    status = kubectl_with(kubectl).create("enrollmenttickets", "EnrollmentTicket", spec)["status"]
     typer.echo(status["ticket"])
     typer.echo(
         f"For {username}, once, until {status['expiresAt']}: kubectl elevate enroll --ticket {status['ticket']}",
@@ -53,13 +53,15 @@ def ticket(
 
 def unlock(username: Username, kubectl: KubectlFlags = None) -> None:
     """Forget somebody's wrong codes, so that they need not wait."""
-    status = _kubectl(kubectl).create("authenticatorunlocks", "AuthenticatorUnlock", {"username": username})["status"]
+    status = kubectl_with(kubectl).create("authenticatorunlocks", "AuthenticatorUnlock", {"username": username})[
+        "status"
+    ]
     typer.echo(f"{username}: cleared" if status["cleared"] else f"{username}: there was nothing to clear")
 
 
 def reset(username: Username, kubectl: KubectlFlags = None) -> None:
     """Remove all authenticators of somebody who lost them; they enrol again with a new ticket."""
-    status = _kubectl(kubectl).create("authenticatorresets", "AuthenticatorReset", {"username": username})["status"]
+    status = kubectl_with(kubectl).create("authenticatorresets", "AuthenticatorReset", {"username": username})["status"]
     typer.echo(f"{username}: removed" if status["removed"] else f"{username}: had none")
 
 
@@ -69,7 +71,7 @@ def revoke(
     kubectl: KubectlFlags = None,
 ) -> None:
     """Revoke anybody's elevations, by name or by person."""
-    client = _kubectl(kubectl)
+    client = kubectl_with(kubectl)
     chosen = list(names or [])
     if user:
         label = f"kube-stepup.io/user={hashlib.sha256(user.encode()).hexdigest()[:40]}"
@@ -88,7 +90,12 @@ def revoke(
         typer.echo(f"{user}: no elevations in force")
 
 
-def _kubectl(given: list[str] | None) -> Kubectl:
+def kubectl_with(given: list[str] | None) -> Kubectl:
+    """The operator's kubectl, with the global flags that were given.
+
+    Raises:
+        ElevateError: one is no global flag.
+    """
     found = flags.split(given or [])
     if found.rest or found.namespace:
         # Left out, it would be another cluster that is operated on.

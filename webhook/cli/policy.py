@@ -10,6 +10,7 @@ import msgspec
 import typer
 
 from webhook.cli import files as given
+from webhook.cli.explain import explain_request
 from webhook.cli.offline import MEANINGS, annotated, decided
 from webhook.core.applicable import PolicyIndex
 from webhook.core.assertion import Expected
@@ -17,6 +18,8 @@ from webhook.core.decision import Decision
 from webhook.core.lint import Finding, findings
 
 app = typer.Typer(help="Try, check and explain StepUpPolicies.", no_args_is_help=True)
+
+app.command("explain", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(explain_request)
 
 EXIT_DENIED: Final = 1
 EXIT_FAILED: Final = 1

@@ -31,7 +31,7 @@ def request_of(case: Case, world: World, suite_file: Path, field: str) -> Admiss
     else:
         where = f"{field}.do" if case.do else field
         found = asked(case.do, world, where) if case.do else _written(case, world, field)
-        review = _review(found, world.user(case.user))
+        review = review_of(found, world.user(case.user))
     try:
         request = decode(msgspec.json.encode(review))
         request.new_head()
@@ -71,7 +71,8 @@ def _written(case: Case, world: World, field: str) -> Asked:
     return Asked(thing, operation, new=new.body if new else None, old=old.body if old else None)
 
 
-def _review(found: Asked, user: Json) -> Json:
+def review_of(found: Asked, user: Json) -> Json:
+    """The review that the API server would post for a request of a user (``userInfo``)."""
     thing = found.thing
     version = str(thing.body["apiVersion"]).rpartition("/")[2]
     kind = found.kind or (thing.kind.group, version, str(thing.body["kind"]))

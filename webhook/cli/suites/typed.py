@@ -39,6 +39,7 @@ class Typed:
     """
 
     def __init__(self, line: str, field: str) -> None:
+        self.line = line
         self.field = field
         try:
             words = shlex.split(line)
