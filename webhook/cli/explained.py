@@ -9,10 +9,11 @@ import msgspec
 
 from webhook.cli.explain import Asking
 from webhook.core.durations import format_seconds
-from webhook.core.explanation import APPLIES, ActionSays, PolicySays, RuleSays
+from webhook.core.explanation import APPLIES, BREAK_GLASS, CONDITION, EXEMPT, ActionSays, PolicySays, RuleSays
 from webhook.core.refusal import command
 from webhook.core.requirement import Challenge, Requirement, merged
 
+_LOOKED_AT_RULES = frozenset({APPLIES, CONDITION, EXEMPT, BREAK_GLASS})
 NO_EFFECT = "This request has no effect that a policy could ask about."
 A_CONTROLLER = "A controller of the cluster, shown by its credential, is never asked."
 NOT_WHOLE = "Only class and object are known here: conditions and labels that are not known count as matching."
@@ -54,12 +55,14 @@ def _policy(policy: PolicySays) -> Iterator[str]:
     verdict = "applies" if policy.verdict == APPLIES else f"asks nothing [{policy.verdict}]"
     yield f"  policy {policy.policy} ({policy.enforcement}) {verdict}: {policy.why}"
     yield from (f"    note: {note}" for note in policy.notes)
-    for rule in policy.rules:
-        yield from _rule(rule)
+    if policy.verdict in _LOOKED_AT_RULES:
+        asks = "asks" if policy.verdict == APPLIES else "would ask"
+        for rule in policy.rules:
+            yield from _rule(rule, asks)
 
 
-def _rule(rule: RuleSays) -> Iterator[str]:
-    verdict = "asks" if rule.verdict == APPLIES else f"asks nothing [{rule.verdict}]"
+def _rule(rule: RuleSays, asks: str) -> Iterator[str]:
+    verdict = asks if rule.verdict == APPLIES else f"asks nothing [{rule.verdict}]"
     yield f"    rule {rule.rule} {verdict}: {rule.why}"
     for one in rule.conditions:
         problem = f" ({one.problem})" if one.problem else ""

@@ -11,11 +11,13 @@ import typer
 
 from webhook.cli import files as given
 from webhook.cli.explain import explain_request
+from webhook.cli.explain_source import namespaces_of
 from webhook.cli.offline import MEANINGS, annotated, decided
+from webhook.cli.operator import KubectlFlags, kubectl_with
 from webhook.core.applicable import PolicyIndex
 from webhook.core.assertion import Expected
 from webhook.core.decision import Decision
-from webhook.core.lint import Finding, findings
+from webhook.core.lint import Finding, findings, findings_in
 
 app = typer.Typer(help="Try, check and explain StepUpPolicies.", no_args_is_help=True)
 
@@ -79,11 +81,16 @@ def lint(
     files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Files with StepUpPolicies (YAML).")],
     strict: Annotated[bool, typer.Option("--strict", help="Warnings fail, too.")] = False,
     output: Annotated[str, typer.Option("--output", "-o", help="text or json.")] = "text",
+    cluster: Annotated[bool, typer.Option("--cluster", help="Look at the namespaces of the cluster as well.")] = False,
+    kubectl: KubectlFlags = None,
 ) -> None:
-    """Look for mistakes: what cannot work (errors), and what probably is not meant (warnings).
+    """Look for mistakes: what cannot work (errors), what probably is not meant (warnings), what needs a setting (notes).
 
-    Exit code 0: nothing found, or warnings only; 1: errors (with --strict, warnings too); 2: unreadable input.
+    Exit code 0: nothing found, or warnings and notes only; 1: errors (with --strict, warnings too); 2: unreadable input.
     """
+    if output not in {"text", "json"}:
+        given.bad_input("--output: must be text or json")
+    namespaces = namespaces_of(kubectl_with(kubectl)) if cluster else None
     found: list[tuple[str, Finding]] = []
     names: dict[str, str] = {}
     for file in files:
@@ -94,7 +101,8 @@ def lint(
                     (str(file), Finding("error", "duplicate-name", name, "metadata.name", f"also in {names[name]}"))
                 )
             names[name] = str(file)
-            found += [(str(file), finding) for finding in findings(obj)]
+            told = findings(obj) + (findings_in(obj, namespaces) if namespaces is not None else [])
+            found += [(str(file), finding) for finding in told]
     for file_name, finding in found:
         if output == "json":
             typer.echo(msgspec.json.encode({"file": file_name, **msgspec.structs.asdict(finding)}).decode())
@@ -102,7 +110,7 @@ def lint(
             typer.echo(
                 f"{file_name}: {finding.severity}: {finding.policy}: {finding.field}: {finding.message} [{finding.code}]"
             )
-    failing = [finding for _, finding in found if strict or finding.severity == "error"]
+    failing = [finding for _, finding in found if finding.severity in ({"error", "warning"} if strict else {"error"})]
     raise typer.Exit(1 if failing else 0)
 
 

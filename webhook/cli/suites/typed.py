@@ -39,7 +39,6 @@ class Typed:
     """
 
     def __init__(self, line: str, field: str) -> None:
-        self.line = line
         self.field = field
         try:
             words = shlex.split(line)
@@ -97,12 +96,20 @@ def asked(line: str, world: World, field: str) -> Asked:
     Raises:
         SuiteError: it is not a command that is known here, or it is about something that there is not.
     """
-    typed = Typed(line, field)
+    return requested(Typed(line, field), world)
+
+
+def requested(typed: Typed, world: World) -> Asked:
+    """The same, of a command that has been taken apart already.
+
+    Raises:
+        SuiteError: as above.
+    """
     for length in (2, 1):
         handler = _COMMANDS.get(" ".join(typed.words[:length]))
         if handler is not None:
             return handler(typed, world, typed.words[length:])
-    raise SuiteError(field, f"begins with none of: {', '.join(_COMMANDS)}; write the object out instead")
+    raise SuiteError(typed.field, f"begins with none of: {', '.join(_COMMANDS)}; write the object out instead")
 
 
 def _delete(typed: Typed, world: World, words: list[str]) -> Asked:
