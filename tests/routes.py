@@ -244,6 +244,7 @@ GUARDS = [
 
 ROUTES = [*DELETES, *SCALES, *EXECS, *DEPLOYS, *ACCESSES, *GUARDS]
 
+RENDER = "[`stepup guard render`](operations.md#hold-what-admission-never-sees)"
 OPEN = [
     ("exec", "logs, `get secret` and every other read", "admission is asked about writes and connections only", "RBAC; the API server's audit log"),
     ("exec", "a stream that is open already", "it was asked about when it began", "short-lived pods; `kubectl delete pod`"),
@@ -252,8 +253,10 @@ OPEN = [
     ("delete", "unreadable objects (`ignoreStoreReadErrorWithClusterBreakingPotential`)", "the API server skips admission", "RBAC on the verb `unsafe-delete-ignore-read-errors`"),
     ("delete", "preemption by a pod of higher priority in another namespace", "the write is not about the guarded pod", "a policy on the other namespace, or quotas on priority classes"),
     ("access", "a service account's token that was minted before", "it is the account, to every part of Kubernetes", "guard minting (class access); exempt few accounts"),
-    ("access", "impersonation with `userextras`", "the review shows what the impersonator chose", "RBAC: nobody needs `impersonate` on userextras"),
-    ("guard", "webhook configurations and admission policies", "never sent to webhooks", "RBAC; from 1.37 static policies on the control plane (docs/threat-model.md)"),
+    ("access", "impersonation with `userextras`, or of `system:apiserver` with a uid", "the review shows what the impersonator chose", f"closed by {RENDER} (its authorizer), but for system:masters; on managed clusters RBAC: nobody needs `impersonate` on userextras and uids"),
+    ("guard", "webhook configurations and admission policies", "never sent to webhooks", f"closed by {RENDER} from 1.37; on managed clusters it holds webhook configurations, and RBAC the policies that do so"),
+    ("guard", "our namespace and definitions while admission is down", "asked about by the entry that fails open, so that they can be repaired", f"closed by {RENDER}"),
+    ("guard", "a mutating webhook or policy that changes our objects on their way", "never sent to webhooks", f"closed by {RENDER}; on managed clusters for webhooks alone"),
     ("delete", "a Service's selector, an emptied ConfigMap, a denying NetworkPolicy", "out of service, still there: no class yet", "a rule of its own once raw verbs are supported"),
     ("deploy", "a mutable tag, or a ConfigMap that a pod runs as code", "nothing of the workload changes", "digests in images; immutable ConfigMaps"),
     ("deploy", "custom resources that an exempt controller acts on (Argo CD, Flux, Helm release Secrets)", "the exempt controller does the deed", "do not exempt deputies, or guard their sources"),

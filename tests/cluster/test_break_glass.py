@@ -97,6 +97,12 @@ class TestAdmissionIsDead:
         assert any(key.startswith("failed-open.validating.webhook.admission.k8s.io/") for key in skipped), annotations
         assert "holds a break-glass credential" in annotations["validation.policy.admission.k8s.io/validation_failure"]
 
+    def test_the_api_server_counts_what_passed_unseen(self, deployment: Deployment) -> None:
+        metric = 'apiserver_admission_webhook_fail_open_count{name="break-glass.kube-stepup.io"'
+        delete(erika(deployment))
+        told = deployment.cluster.kubectl("get", "--raw", "/metrics", user=ADMIN, check=True).stdout
+        assert [line for line in told.splitlines() if line.startswith(metric) and not line.endswith(" 0")]
+
     def test_our_own_policies_can_be_put_right(self, deployment: Deployment) -> None:
         annotate = ("annotate", "stepuppolicies.kube-stepup.io/production", "--overwrite", "example.com/seen=yes")
         assert CLOSED in Person(deployment).kubectl(*annotate).stderr

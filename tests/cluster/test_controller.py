@@ -281,6 +281,7 @@ def test_another_replica_takes_over_at_once_when_the_leader_stops(installed: Ins
         ("controller", "update", "validatingwebhookconfigurations.admissionregistration.k8s.io/other", "no"),
         ("admission", "get", "secrets", "no"),
         ("admission", "patch", "elevations.kube-stepup.io --subresource=status", "yes"),
+        ("admission", "create", "events.events.k8s.io", "yes"),
         ("admission", "create", "elevations.kube-stepup.io", "no"),
         ("admission", "create", "signingkeys.kube-stepup.io", "no"),
         ("admission", "patch", "stepuppolicies.kube-stepup.io", "no"),

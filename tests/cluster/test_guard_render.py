@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from tests.builders import policy
+from tests.cluster.sites import workload
 from tests.controlplane import ADMIN, ControlPlane, Programs
 from tests.controlplane.cluster import Finished
 from tests.deployment import NAMESPACE, Deployment
@@ -177,8 +178,16 @@ def test_nobody_plays_the_api_server_itself(held: Held) -> None:
 
 
 def test_impersonation_without_a_credential_is_left_alone(held: Held) -> None:
-    passed = held.cluster.kubectl("auth", "whoami", "--as=bob", "--as-group=devs", "--as-user-extra=example.com/a=b")
-    assert passed.returncode == 0, passed.stderr
+    for count in (1, 20):
+        extras = [f"--as-user-extra=example.com/e{number}=x" for number in range(count)]
+        passed = held.cluster.kubectl("auth", "whoami", "--as=bob", "--as-group=devs", *extras)
+        assert passed.returncode == 0, passed.stderr
+
+
+def test_what_stays_open_is_said_and_true(held: Held) -> None:
+    """No authorizer is asked about members of system:masters, so they can impersonate whom they like."""
+    forged = (f"--as={SEALED_USER}", f"--as-group={SEALED[0]}", CREDENTIAL_EXTRA + "X509SHA256=00")
+    assert held.tried("webhook configuration deleted", *forged, user=ADMIN).returncode == 0
 
 
 def test_what_is_not_ours_is_left_alone(held: Held) -> None:
@@ -207,6 +216,20 @@ def test_our_controller_and_our_servers_go_on(held: Held) -> None:
         assert time.monotonic() < deadline, "elevation cannot publish its key"
         time.sleep(0.2)
     assert "held by" not in deployment.logs()
+
+
+def test_the_clusters_controllers_work_in_our_namespace(held: Held) -> None:
+    """An upgrade by the sealed identity: ReplicaSets, pods, and their end are the controllers' doing."""
+
+    def sealed(*arguments: str, stdin: str | None = None) -> None:
+        held.cluster.kubectl(*arguments, "-n", NAMESPACE, user=SEALED_USER, groups=SEALED, stdin=stdin, check=True)
+
+    sealed("apply", "-f", "-", stdin=workload(NAMESPACE, "probe"))
+    sealed("rollout", "status", "deploy/probe", "--timeout=30s")
+    sealed("set", "image", "deploy/probe", "c=nginx:2")
+    sealed("rollout", "status", "deploy/probe", "--timeout=30s")
+    sealed("delete", "deploy/probe")
+    sealed("wait", "--for=delete", "pod", "-l", "app=probe", "--timeout=30s")
 
 
 def test_a_changed_file_is_read_without_a_restart(held: Held) -> None:
