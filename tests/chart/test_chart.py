@@ -196,6 +196,19 @@ def test_admission_can_read_no_secret_and_create_nothing_but_events(objects: Obj
         assert "*" not in rule["resources"] + rule["apiGroups"]
 
 
+def test_the_api_servers_own_voice_is_there_where_somebody_may_break_the_glass(
+    objects: Objects, render: Render
+) -> None:
+    assert of_kind(objects, "ValidatingAdmissionPolicy") == []
+    found = render("breakGlass.groups={incident}")
+    spoken = named(found, "ValidatingAdmissionPolicy", "kube-stepup-break-glass")["spec"]
+    assert spoken["failurePolicy"] == "Ignore"
+    assert 'group in ["incident"]' in spoken["matchConditions"][0]["expression"]
+    binding = named(found, "ValidatingAdmissionPolicyBinding", "kube-stepup-break-glass")["spec"]
+    assert binding["validationActions"] == ["Warn", "Audit"], "it never refuses"
+    assert settings_of(found).break_glass.groups == ("incident",)
+
+
 def test_only_elevation_may_publish_keys(objects: Objects) -> None:
     writers = {
         role["metadata"]["name"]
@@ -278,6 +291,9 @@ def test_without_cert_manager_none_of_its_objects_is_rendered(objects: Objects) 
 @pytest.mark.parametrize(
     ("setting", "where"),
     [
+        ("breakGlass.groups={system:authenticated}", "/breakGlass/groups"),
+        ("breakGlass.users={*}", "/breakGlass/users"),
+        ("impersonatingProxies.credentialExtraKeys={RequestTokenId}", "/impersonatingProxies/credentialExtraKeys"),
         ("clusterName=", "clusterName is required"),
         ("certificates.mode=none", "/certificates/mode"),
         ("admission.replicas=0", "/admission/replicas"),

