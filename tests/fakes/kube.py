@@ -95,7 +95,7 @@ class FakeKube:
         self._tell(path, "DELETED", self.objects.pop(path))
         return True
 
-    async def pages(self, path: str, *, limit: int = 500) -> AsyncIterator[dict[str, Any]]:
+    async def pages(self, path: str, *, limit: int = 500, form: type | None = None) -> AsyncIterator[dict[str, Any]]:
         await self._called("GET", path)
         yield self._list(path, "")
 

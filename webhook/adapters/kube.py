@@ -22,6 +22,7 @@ GROUP = "kube-stepup.io"
 VERSION = "v1alpha1"
 METADATA_ONLY = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
 DEFAULT_TIMEOUT_SECONDS = 10.0
+MAX_EVENT_BYTES = 8 * 1024 * 1024  # a request is at most 3 MiB; what the API server adds is less than as much again
 HTTP_NOT_FOUND = 404
 HTTP_CONFLICT = 409
 
@@ -164,12 +165,17 @@ class KubeClient:
             raise
         return True
 
-    async def pages(self, path: str, *, limit: int = 500) -> AsyncIterator[JSONObject]:
-        """The pages of a list, each a whole List object; ``path`` has no query."""
+    async def pages(self, path: str, *, limit: int = 500, form: type | None = None) -> AsyncIterator[JSONObject]:
+        """The pages of a list, each a whole List object; ``path`` has no query.
+
+        Args:
+            form: a msgspec type of what is read of each item; the rest is never decoded. None for all of it.
+        """
         token = ""
+        decoder = msgspec.json.Decoder(_list_of(form)) if form is not None else None
         while True:
             query = {"limit": str(limit), **({"continue": token} if token else {})}
-            page = await self._call("GET", f"{path}?{urlencode(query)}", timeout_seconds=60)
+            page = await self._call("GET", f"{path}?{urlencode(query)}", timeout_seconds=60, decoder=decoder)
             yield page
             token = (page.get("metadata") or {}).get("continue") or ""
             if not token:
@@ -211,13 +217,17 @@ class KubeClient:
         accept: str = "application/json",
         content_type: str = "application/json",
         timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS,
+        decoder: msgspec.json.Decoder[Any] | None = None,
     ) -> JSONObject:
         headers = {"Accept": accept, "Content-Type": content_type}
         response = await self._send(method, path, body, headers, aiohttp.ClientTimeout(total=timeout_seconds))
         try:
             if response.status >= 300:
                 raise await _refusal(response, method, path)
-            answer: JSONObject = msgspec.json.decode(await response.read())
+            text = await response.read()
+            answer: JSONObject = (
+                msgspec.json.decode(text) if decoder is None else msgspec.to_builtins(decoder.decode(text))
+            )
         except (aiohttp.ClientError, TimeoutError, msgspec.MsgspecError, UnicodeDecodeError) as error:
             raise StoreUnavailableError(f"the Kubernetes API's answer to {method} did not arrive whole") from error
         finally:
@@ -244,10 +254,24 @@ class KubeClient:
         return response
 
 
+def _list_of(form: type) -> Any:
+    return msgspec.defstruct("_List", [("metadata", dict[str, Any], {}), ("items", list[form], [])])  # type: ignore[valid-type]
+
+
 async def _lines(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
+    # Not `readline`: that gives up at 128 KiB, and a CustomResourceDefinition can be many times that.
+    rest = bytearray()
     try:
-        while line := await response.content.readline():
-            yield line
+        async for chunk in response.content.iter_any():
+            rest += chunk
+            if b"\n" in chunk:
+                *lines, rest = rest.split(b"\n")
+                for line in lines:
+                    yield bytes(line)
+            if len(rest) > MAX_EVENT_BYTES:
+                raise StoreUnavailableError("a watch sent an event that is too large")
+        if rest:
+            yield bytes(rest)
     except (aiohttp.ClientError, TimeoutError, ValueError) as error:
         raise StoreUnavailableError("a watch broke off or went silent") from error
 

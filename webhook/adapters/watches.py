@@ -23,6 +23,8 @@ HTTP_GONE = 410
 SHORTEST_WATCH_SECONDS = 1.0  # one that ends sooner has failed
 WATCH_SECONDS = 480  # the server ends the watch after this long; it then goes on from the same version
 MAX_BACKOFF_SECONDS = 15.0
+PAGE = 500
+SMALL_PAGE = 50
 
 log = structlog.get_logger("watch")
 
@@ -30,6 +32,13 @@ log = structlog.get_logger("watch")
 class _Event(msgspec.Struct):
     type: str
     object: dict[str, Any]
+
+
+_plain = msgspec.json.Decoder(_Event)
+
+
+def _event_of(form: type) -> Any:
+    return msgspec.defstruct("_Event", [("type", str), ("object", form)])
 
 
 class Sink(Protocol):
@@ -52,6 +61,7 @@ class Watched:
             is what whoever took the API over, or emptied it, would send.
         stall_seconds: silence after which the watch is opened again.
         on_vanished: told the names that a list no longer has (empty when all is well again).
+        form: a msgspec type of what is read of each object; the rest is never decoded. None for all of it.
     """
 
     def __init__(
@@ -63,6 +73,7 @@ class Watched:
         retain: bool = False,
         stall_seconds: int = 90,
         on_vanished: Callable[[str, list[str]], None] | None = None,
+        form: type | None = None,
     ) -> None:
         self._kube = kube
         self._path = path
@@ -72,7 +83,8 @@ class Watched:
         self._on_vanished = on_vanished
         self._known: set[str] = set()
         self._resource_version = ""
-        self._decoder = msgspec.json.Decoder(_Event)
+        self._form = form
+        self._decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(_Event if form is None else _event_of(form))
         self._synced = asyncio.Event()
         self.heard_at = 0.0  # monotonic; when the API server last said anything
 
@@ -125,7 +137,9 @@ class Watched:
     async def _list(self) -> None:
         seen: set[str] = set()
         version = ""
-        async for page in self._kube.pages(self._path):
+        # What is read in part is large: fewer at a time.
+        limit = PAGE if self._form is None else SMALL_PAGE
+        async for page in self._kube.pages(self._path, limit=limit, form=self._form):
             version = (page.get("metadata") or {}).get("resourceVersion") or "0"
             for item in page.get("items") or []:
                 self._put(item)
@@ -152,10 +166,17 @@ class Watched:
             async for line in lines:
                 self.heard_at = time.monotonic()
                 try:
-                    event = self._decoder.decode(line)
+                    event = self._read(line)
                 except (msgspec.MsgspecError, UnicodeDecodeError) as error:
                     raise StoreUnavailableError("a watch sent something that is not an event") from error
                 self._take(event)
+
+    def _read(self, line: bytes) -> _Event:
+        event: _Event = self._decoder.decode(line)
+        if self._form is None:
+            return event
+        # An error is a Status, whose code must not be skipped.
+        return _plain.decode(line) if event.type == "ERROR" else _Event(event.type, msgspec.to_builtins(event.object))
 
     def _take(self, event: _Event) -> None:
         if event.type == "ERROR":

@@ -35,11 +35,11 @@ class Response:
             raise self._body
         return self._body if isinstance(self._body, bytes) else json.dumps(self._body).encode()
 
-    async def readline(self) -> bytes:
-        line = self._lines.pop(0) if self._lines else b""
-        if isinstance(line, Exception):
-            raise line
-        return bytes(line)
+    async def iter_any(self) -> AsyncIterator[bytes]:
+        for part in self._lines:
+            if isinstance(part, Exception):
+                raise part
+            yield bytes(part)
 
     def release(self) -> None:
         self.released = True
@@ -262,8 +262,8 @@ class TestWatch:
             return [line async for line in lines]
 
     async def test_gives_lines(self, client: KubeClient, server: Server) -> None:
-        response = Response(lines=[b"a\n", b"b\n"])
-        assert await self.follow(client, response, server) == [b"a\n", b"b\n"]
+        response = Response(lines=[b"a\nb", b"\n"])
+        assert await self.follow(client, response, server) == [b"a", b"b"]
         (request,) = server.requests
         assert dict(request["url"].query) == {
             "watch": "true",
@@ -273,6 +273,17 @@ class TestWatch:
         }
         assert (request["_request_timeout"].total, request["_request_timeout"].sock_read) == (None, 90)
         assert response.closed
+
+    async def test_a_line_may_be_as_long_as_a_definition_of_custom_resources(
+        self, client: KubeClient, server: Server
+    ) -> None:
+        long = b"x" * 1_000_000
+        assert await self.follow(client, Response(lines=[b"a\n", long, long, b"\nb"]), server) == [b"a", long * 2, b"b"]
+
+    async def test_but_not_longer_than_any_event_can_be(self, client: KubeClient, server: Server) -> None:
+        response = Response(lines=[b"x" * 1_000_000] * 9)
+        with pytest.raises(StoreUnavailableError):
+            await self.follow(client, response, server)
 
     async def test_one_that_is_refused(self, client: KubeClient, server: Server) -> None:
         response = Response(410, {"reason": "Expired"})

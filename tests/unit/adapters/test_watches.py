@@ -62,7 +62,7 @@ class Script:
         self.lived = 0.0  # seconds that each watch takes, on the test's clock
         self.done = asyncio.Event()
 
-    async def pages(self, path: str) -> AsyncIterator[dict[str, Any]]:
+    async def pages(self, path: str, *, limit: int = 500, form: type | None = None) -> AsyncIterator[dict[str, Any]]:
         assert path == PATH
         self.listed += 1
         found = self._lists[min(self.listed, len(self._lists)) - 1]
