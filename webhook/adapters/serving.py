@@ -11,6 +11,7 @@ from typing import Any, Final
 import structlog
 import uvicorn
 
+from webhook.adapters.listening import BoundedServer
 from webhook.errors import ConfigurationError
 
 CERTIFICATE_CHECK_SECONDS: Final = 10.0
@@ -49,9 +50,13 @@ async def reload_certificate(context: ssl.SSLContext, cert_file: str, key_file: 
         log.info("certificate-reloaded", file=cert_file)
 
 
-async def serve(config: uvicorn.Config, *beside: Coroutine[Any, Any, None]) -> None:
-    """Run a server until it is told to stop, with other work beside it."""
-    server = uvicorn.Server(config)
+async def serve(config: uvicorn.Config, *beside: Coroutine[Any, Any, None], max_connections: int) -> None:
+    """Run a server until it is told to stop, with other work beside it.
+
+    Raises:
+        ConfigurationError: the port cannot be had.
+    """
+    server = BoundedServer(config, max_connections=max_connections)
     tasks = [asyncio.create_task(work) for work in beside]
     try:
         await server.serve()

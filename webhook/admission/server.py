@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import uvicorn
 
 from webhook.adapters.audit import configure
+from webhook.adapters.bounded_http import BoundedHttpProtocol
 from webhook.adapters.kube import KubeClient
 from webhook.adapters.serving import reload_certificate, require_files, serve
 from webhook.admission.app import create_app
 from webhook.admission.path_secrets import PathSecrets
 from webhook.errors import ConfigurationError
 from webhook.settings import Settings
+
+MAX_CONNECTIONS: Final = 1000  # each review in flight is one; an API server handles 200 writes at a time by default
 
 
 async def run(settings: Settings) -> None:
@@ -28,7 +33,7 @@ async def run(settings: Settings) -> None:
         create_app(settings, kube, path_secrets),
         host=settings.bind_address,
         port=options.port,
-        http="httptools",
+        http=BoundedHttpProtocol,
         ws="none",
         ssl_certfile=settings.tls_cert_file,
         ssl_keyfile=settings.tls_key_file,
@@ -46,4 +51,5 @@ async def run(settings: Settings) -> None:
         config,
         reload_certificate(config.ssl, settings.tls_cert_file, settings.tls_key_file),
         path_secrets.run(),
+        max_connections=MAX_CONNECTIONS,
     )

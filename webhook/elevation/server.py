@@ -8,9 +8,9 @@ from typing import Any, Final
 
 import structlog
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from webhook.adapters.audit import configure
+from webhook.adapters.bounded_http import KIB, BoundedHttpProtocol
 from webhook.adapters.envelope import Envelope, load_or_create
 from webhook.adapters.kube import KubeClient
 from webhook.adapters.serving import reload_certificate, require_files, serve
@@ -21,20 +21,26 @@ from webhook.errors import ConfigurationError, StoreUnavailableError
 from webhook.settings import Settings
 
 KEEP_ALIVE_SECONDS: Final = 120  # the API server keeps idle connections for 90 s
+MAX_CONNECTIONS: Final = 250  # people who step up at the same time; each may send a large head
 GRACEFUL_SECONDS: Final = 5
 RETRY_SECONDS: Final = 1.0
 
 log = structlog.get_logger("elevation")
 
 
-class PeerCertificateProtocol(HttpToolsProtocol):
+class PeerCertificateProtocol(BoundedHttpProtocol):
     """uvicorn verifies a client certificate's chain but tells nobody whose it is: this one tells the application."""
+
+    max_head_bytes = (
+        256 * KIB
+    )  # a header for each group, and one for each value of `extra`, of which some clusters have many
+    max_headers = 4096
 
     _peer_certificate: bytes | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Note the certificate that the TLS handshake has verified."""
-        super().connection_made(transport)  # type: ignore[arg-type]
+        super().connection_made(transport)
         tls: Any = transport.get_extra_info("ssl_object")
         self._peer_certificate = tls.getpeercert(binary_form=True) if tls is not None else None
 
@@ -78,7 +84,8 @@ async def run(settings: Settings) -> None:
     if config.ssl is None:
         raise ConfigurationError("no TLS", field="tlsCertFile")
     front_proxy.context = config.ssl
-    await serve(config, reload_certificate(config.ssl, settings.tls_cert_file, settings.tls_key_file))
+    renewing = reload_certificate(config.ssl, settings.tls_cert_file, settings.tls_key_file)
+    await serve(config, renewing, max_connections=MAX_CONNECTIONS)
 
 
 async def _envelope(settings: Settings, kube: KubeClient) -> Envelope:

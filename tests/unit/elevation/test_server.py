@@ -11,13 +11,13 @@ import pytest
 import uvicorn
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from tests.builders import AUDIENCE
 from tests.fakes.elevation import Clock, Server
 from tests.fakes.front_proxy import Authority
 from tests.fakes.kube import FakeKube, until
+from webhook.adapters.bounded_http import BoundedHttpProtocol
 from webhook.adapters.kube import object_path
 from webhook.elevation import server as module
 from webhook.elevation.http import PEER
@@ -104,8 +104,8 @@ class TestPeerCertificate:
         forged = b"GET / HTTP/1.1\r\nHost: x\r\nstepup.peer_certificate: der\r\n\r\n"
         assert await self.seen(Tls(None), forged) == [None]
 
-    def test_it_is_uvicorns_protocol_with_that_one_addition(self) -> None:
-        assert issubclass(PeerCertificateProtocol, HttpToolsProtocol)
+    def test_it_is_the_protocol_with_bounds_with_that_one_addition(self) -> None:
+        assert issubclass(PeerCertificateProtocol, BoundedHttpProtocol)
 
 
 @pytest.fixture
@@ -124,7 +124,8 @@ def started(monkeypatch: pytest.MonkeyPatch, kube: FakeKube) -> list[uvicorn.Con
     async def connect(_: str) -> FakeKube:
         return kube
 
-    async def serve(config: uvicorn.Config, *beside: Any) -> None:
+    async def serve(config: uvicorn.Config, *beside: Any, max_connections: int) -> None:
+        assert max_connections <= 1000
         configs.append(config)
         for one in beside:
             one.close()
