@@ -98,9 +98,13 @@ class ClusterState:
         return [name for name, watch in self._watches.items() if not watch.synced]
 
     @property
-    def silent_seconds(self) -> float:
-        """Seconds since the quietest watch last heard from the API server."""
-        return max(watch.silent_seconds for watch in self._watches.values())
+    def lost(self) -> list[str]:
+        """What has been silent for too long, for people to read; what was known of it goes on being used."""
+        return [
+            f"{name}: nothing heard for {int(watch.silent_seconds)} s"
+            for name, watch in self._watches.items()
+            if watch.lost
+        ]
 
     async def run(self) -> None:
         """Watch until cancelled."""

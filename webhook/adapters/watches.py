@@ -98,6 +98,11 @@ class Watched:
         """Seconds since the API server last said anything; grows while it cannot be reached."""
         return time.monotonic() - self.heard_at
 
+    @property
+    def lost(self) -> bool:
+        """Whether the API server has been silent for longer than a watch that stalled takes to be opened again."""
+        return self.synced and self.silent_seconds > self._stall_seconds + MAX_BACKOFF_SECONDS
+
     async def wait_synced(self) -> None:
         """Return once the first list has been taken in."""
         await self._synced.wait()

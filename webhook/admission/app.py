@@ -24,7 +24,11 @@ from webhook.settings import Settings
 def health(
     lifespan: Callable[[FastAPI], AbstractAsyncContextManager[None]], waiting_for: Callable[[], list[str]]
 ) -> FastAPI:
-    """``/livez`` and ``/readyz``; the latter fails, and says what it waits for, until all watches are in."""
+    """``/livez`` and ``/readyz``; the latter fails, and says what it waits for, until all watches are in, and when one is lost.
+
+    A replica that does not hear of new policies and revocations is one that the Service should not send to while others do;
+    whatever reaches it all the same is decided with what was known last.
+    """
     app = FastAPI(title="kube-stepup admission", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
 
     @app.get("/livez")
@@ -76,6 +80,6 @@ def create_app(settings: Settings, kube: KubeClient, path_secrets: PathSecrets) 
 
     def waiting_for() -> list[str]:
         waiting = state.waiting_for
-        return waiting if waiting or state.verifier.key_ids else ["a signing key"]
+        return [*waiting, *([] if waiting or state.verifier.key_ids else ["a signing key"]), *state.lost]
 
     return HotPath(health(lifespan, waiting_for), admission.review, path_secrets.accept)
