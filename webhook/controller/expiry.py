@@ -18,6 +18,8 @@ from webhook.errors import ConflictError
 from webhook.settings import Settings
 
 ENDS_BY_ITSELF: Final = ("Pending", "Granted")
+UNANSWERED: Final = ("Pending", "Expired", "Revoked")
+UNANSWERED_KEEP_SECONDS: Final = 900  # there is no assertion that its record could matter to, and the audit has it
 NOT_FOUND: Final = 404
 
 log = structlog.get_logger("expiry")
@@ -35,16 +37,20 @@ def due(elevation: JSONObject, settings: Settings, now: datetime) -> Due:
     """What is to be done with a record now.
 
     A Pending one without an end of its own ends after ``pendingLifetimeSeconds``; any other is taken to be valid for
-    as long as an assertion can be.
+    as long as an assertion can be. What was never answered is not kept: a revoked one goes at once, a lapsed one soon.
     """
     status = elevation.get("status") or {}
     phase = status.get("phase") or "Pending"
     created = _time(elevation["metadata"].get("creationTimestamp")) or now
     longest = created + timedelta(seconds=settings.assertion_max_lifetime_seconds)
     end = _time(status.get("expiresAt"))
-    if end is None:
-        pending_end = created + timedelta(seconds=settings.elevation.pending_lifetime_seconds)
-        end = pending_end if phase == "Pending" else longest
+    pending_end = created + timedelta(seconds=settings.elevation.pending_lifetime_seconds)
+    if phase in UNANSWERED and end is None and not status.get("issuedAt"):
+        gone_at = now if phase == "Revoked" else pending_end + timedelta(seconds=UNANSWERED_KEEP_SECONDS)
+        if now >= gone_at:
+            return Due.DELETE
+        return Due.EXPIRE if phase == "Pending" and now >= pending_end else Due.NOTHING
+    end = end or longest
     if now >= max(end, longest) + timedelta(seconds=settings.elevation.keep_record_seconds):
         return Due.DELETE
     if phase in ENDS_BY_ITSELF and now >= end:

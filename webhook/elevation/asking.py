@@ -24,6 +24,9 @@ from webhook.errors import RequestError
 from webhook.settings import ElevationSettings
 
 MAX_RECORDED_GROUPS: Final = 512  # what an Elevation has room for; decisions are made with all of them
+UNANSWERED_FACTOR: Final = (
+    3  # so many times as many as may wait may be there unanswered: revoking makes room, for a while
+)
 
 JSON = dict[str, Any]
 
@@ -112,11 +115,13 @@ class Asking:
     async def _check_pending(self, requester: Requester) -> None:
         now = self._clock()
         mine = await self._store.of_user(requester.username)
+        limit = self._settings.max_pending_per_user
         pending = sum(1 for one in mine if self._lifecycle.phase(one, now) == "Pending")
-        if pending >= self._settings.max_pending_per_user:
+        unanswered = sum(1 for one in mine if self._lifecycle.takes_room(one, now))
+        if pending >= limit or unanswered >= UNANSWERED_FACTOR * limit:
             seconds = self._settings.pending_lifetime_seconds
             raise RequestError(
-                f"you have {pending} requests that nobody answered; they lapse within {seconds} s, or revoke some",
+                f"you have {unanswered} requests that nobody answered; they lapse within {seconds} s, or revoke some",
                 code="too-many-pending",
                 status=429,
                 reason="TooManyRequests",

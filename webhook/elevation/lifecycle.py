@@ -8,6 +8,7 @@ from typing import Any, Final
 from webhook.errors import RequestError
 
 LIVE_PHASES: Final = frozenset({"Granted", "Used"})
+ENDED_PHASES: Final = frozenset({"Denied", "Expired", "Revoked"})
 
 JSON = dict[str, Any]
 
@@ -27,6 +28,16 @@ class Lifecycle:
         if phase in LIVE_PHASES and status.get("expiresAt") and epoch_seconds(status["expiresAt"]) <= now:
             return "Expired"
         return phase
+
+    def takes_room(self, elevation: JSON, now: float) -> bool:
+        """Whether it counts among those that wait for an answer.
+
+        One that was revoked unanswered still does until it would have lapsed: who asks and revokes in a loop must not fill
+        the cluster with records.
+        """
+        phase = self.phase(elevation, now)
+        unanswered = not (elevation.get("status") or {}).get("issuedAt")
+        return phase == "Pending" or (phase == "Revoked" and unanswered and self._lapses_at(elevation) >= now)
 
     def check_answerable(self, elevation: JSON, now: float) -> None:
         """Refuse an answer to what was answered, was revoked or has lapsed.

@@ -54,10 +54,23 @@ def record(phase: str = "", expires: timedelta | None = None) -> dict[str, Any]:
         ("Used", 24 * HOUR, 24 * HOUR + WEEK, Due.DELETE),
         ("Granted", 300 * SECOND, HOUR + WEEK, Due.DELETE),
         ("Pending", None, HOUR + WEEK, Due.DELETE),
+        # Never answered: nothing could be done with it
+        ("Expired", None, 300 * SECOND, Due.NOTHING),
+        ("Expired", None, 1199 * SECOND, Due.NOTHING),
+        ("Expired", None, 1200 * SECOND, Due.DELETE),
+        ("Pending", None, 1200 * SECOND, Due.DELETE),
+        ("Revoked", None, 0 * SECOND, Due.DELETE),
     ],
 )
 def test_what_is_due(phase: str, expires: timedelta | None, age: timedelta, expected: Due) -> None:
     assert due(record(phase, expires), SETTINGS, CREATED + age) is expected
+
+
+@pytest.mark.parametrize("phase", ["Revoked", "Expired"])
+def test_what_was_granted_is_kept_although_its_end_cannot_be_read(phase: str) -> None:
+    found = record(phase)
+    found["status"] |= {"issuedAt": "2026-01-01T00:00:00Z", "expiresAt": "nonsense"}
+    assert due(found, SETTINGS, CREATED + HOUR) is Due.NOTHING
 
 
 @pytest.mark.parametrize("text", ["nonsense", ""])

@@ -192,6 +192,29 @@ class TestPending:
         await alice.delete(f"elevationrequests/{names[0]}")
         await alice.ask()
 
+    async def test_asking_and_revoking_in_a_loop_fills_nothing(
+        self, start: Start, kube: FakeKube, clock: Clock
+    ) -> None:
+        few = await start(elevation={"maxPendingPerUser": 3})
+        alice = await few.person().enrol()
+        answers = []
+        for _ in range(50):
+            answers.append(await alice.post("elevationrequests", {"details": [wanted()]}))
+            if answers[-1].status_code == 201:
+                await alice.delete(f"elevationrequests/{answers[-1].json()['metadata']['name']}")
+        assert [answer.status_code for answer in answers] == [201] * 9 + [429] * 41
+        assert refused(answers[-1]) == (429, "too-many-pending", "")
+        assert sum(path.startswith(ELEVATIONS) for path in kube.objects) == 9
+        clock.advance(301)
+        await alice.ask()
+
+    async def test_those_that_were_granted_and_revoked_do_not_count(self, start: Start) -> None:
+        few = await start(elevation={"maxPendingPerUser": 1})
+        alice = await few.person().enrol()
+        for _ in range(5):
+            name, _ = await alice.step_up()
+            await alice.delete(f"elevationrequests/{name}")
+
     async def test_also_when_all_come_at_once(self, alice: Person, kube: FakeKube) -> None:
         answers = await asyncio.gather(*(alice.post("elevationrequests", {"details": [wanted()]}) for _ in range(40)))
         assert sorted(answer.status_code for answer in answers) == [201] * 20 + [429] * 20
