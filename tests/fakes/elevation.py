@@ -51,6 +51,7 @@ class Server:
 
     Args:
         elevation: settings of the section `elevation`.
+        envelope: with the encryption key of the cluster by default.
         settings: other settings.
     """
 
@@ -60,6 +61,7 @@ class Server:
         clock: Clock,
         authority: Authority,
         elevation: Mapping[str, Any] | None = None,
+        envelope: Envelope | None = None,
         **settings: Any,
     ) -> None:
         self.kube = kube
@@ -73,7 +75,7 @@ class Server:
             self.settings.elevation.request_header,
             now=lambda: datetime.fromtimestamp(clock(), UTC),
         )
-        envelope = Envelope({"kek-1": KEK})
+        envelope = envelope or Envelope({"kek-1": KEK})
         self.services = Services(self.settings, kube, envelope, front_proxy, clock=clock)  # type: ignore[arg-type]
         self.app = create_app(self.services)
         self._work: asyncio.Task[None] | None = None

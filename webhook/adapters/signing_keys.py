@@ -141,7 +141,7 @@ class SigningKeys:
         """
         for _ in range(SWAP_ATTEMPTS):
             stored = await self._kube.get(self._path)
-            keys, refused = self._read(stored)
+            keys, refused = await self._read(stored)
             wanted, rotated = self._next(keys, rotate=rotate)
             try:
                 if stored is None:
@@ -179,13 +179,15 @@ class SigningKeys:
             key.sealed = self._envelope.seal(b"", *key.context(kid))
         return found, added
 
-    def _read(self, stored: dict[str, Any] | None) -> tuple[dict[str, StoredKey], list[str]]:
+    async def _read(self, stored: dict[str, Any] | None) -> tuple[dict[str, StoredKey], list[str]]:
         """The keys in the Secret, and the names of those that we did not put there as they are."""
         keys: dict[str, StoredKey] = {}
         refused: list[str] = []
         for kid, text in ((stored or {}).get("data") or {}).items():
             try:
                 key = msgspec.json.decode(base64.b64decode(text), type=StoredKey)
+                # A replica that was started later may have sealed it with a newer key: it must not pass for somebody else's.
+                await self._envelope.learn(key.sealed)
                 self._envelope.open(key.sealed, *key.context(kid))
             except (ValueError, UnsealError):
                 refused.append(kid)
@@ -240,7 +242,7 @@ class SigningKeys:
 
     async def _withdraw(self, strange: set[str]) -> None:
         # Read after the list: what another replica has stored, and only then published, is not foreign.
-        stored, _ = self._read(await self._kube.get(self._path))
+        stored, _ = await self._read(await self._kube.get(self._path))
         for kid in strange - stored.keys():
             if kid in self._keys:
                 log.info("signing-key-expired", key_id=kid)

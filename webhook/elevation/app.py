@@ -6,9 +6,9 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, Final
 
-from fastapi import FastAPI, Request
+from fastapi import Depends, FastAPI, Request
 from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 
@@ -34,6 +34,7 @@ from webhook.elevation.factors.totp import Totp
 from webhook.elevation.front_proxy import FrontProxy
 from webhook.elevation.http import ASGIApp, Gate, json_response, on_error, posted, requester
 from webhook.elevation.minting import Mint
+from webhook.elevation.options import refuse_unsupported, selected_name
 from webhook.elevation.requests import ElevationRequests
 from webhook.elevation.resources import GROUP_VERSION
 from webhook.elevation.status import success
@@ -42,6 +43,9 @@ from webhook.errors import RequestError, StepUpError, StoreUnavailableError
 from webhook.settings import Settings
 
 BASE = discovery.BASE_PATH
+PATIENCE_SECONDS: Final = 30  # a start takes two; a rollout that cannot work stops here
+WAITING: Final = "waiting"
+DISCOVERY_ONLY: Final = "discovery-only"
 
 
 class Services:
@@ -61,7 +65,10 @@ class Services:
         clock: Callable[[], float] = time.time,
     ) -> None:
         options = settings.elevation
+        self._clock = clock
+        self._started_at = clock()
         self.kube = kube
+        self.envelope = envelope
         self.front_proxy = front_proxy
         self.state = ClusterState(kube, with_elevations=False)
         self.keys = SigningKeys(
@@ -75,7 +82,7 @@ class Services:
             max_lifetime_seconds=settings.assertion_max_lifetime_seconds,
             clock=clock,
         )
-        people = AuthenticatorStore(kube, settings.namespace)
+        people = AuthenticatorStore(kube, settings.namespace, envelope)
         mint = Mint(
             self.keys,
             issuer=settings.issuer,
@@ -95,13 +102,33 @@ class Services:
             clock=clock,
         )
         self.proxies = ImpersonatingProxies(settings.impersonating_proxies.credential_extra_keys)
-        self.enrolment = Enrolment(people, Totp(options.totp, envelope), options, clock)
+        self.enrolment = Enrolment(
+            people,
+            Totp(options.totp, envelope),
+            options,
+            session_extra_key=settings.session_extra_key,
+            revoke_all=self.requests.revoke_all_of,
+            clock=clock,
+        )
 
     def waiting_for(self) -> list[str]:
         """What is missing before a person can be served; empty when nothing is."""
         waiting = list(self.state.waiting_for)
+        waiting += [] if self.envelope.ready else ["the encryption key"]
         waiting += [] if self.keys.ready else ["a signing key"]
         return waiting + ([] if self.front_proxy.ready else ["the request-header CA"])
+
+    def readiness(self) -> tuple[str, list[str]]:
+        """How ready this replica is, and what it waits for.
+
+        What it waits for in vain does not take it out of service for ever: a replica that can only answer discovery keeps
+        the APIService available, without which no namespace of the cluster finishes deleting. Nobody steps up there.
+        """
+        waiting = self.waiting_for()
+        if not waiting:
+            return "ok", waiting
+        late = self._clock() - self._started_at > PATIENCE_SECONDS
+        return (DISCOVERY_ONLY if late and self.front_proxy.ready else WAITING), waiting
 
     def require_ready(self) -> None:
         """Refuse to judge by half a picture: without the policies nothing would seem to need a step-up.
@@ -115,6 +142,7 @@ class Services:
     async def run(self) -> None:
         """Everything that goes on beside the requests, until cancelled."""
         async with asyncio.TaskGroup() as group:
+            group.create_task(self.envelope.run())
             group.create_task(self.state.run())
             group.create_task(self.keys.run())
             group.create_task(self.front_proxy.run())
@@ -129,6 +157,7 @@ def create_app(services: Services) -> ASGIApp:
             yield
 
     app = FastAPI(title="kube-stepup elevation", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
+    app.router.dependencies.append(Depends(refuse_unsupported))
     for kind in (StepUpError, HTTPException, Exception):
         app.add_exception_handler(kind, on_error)
     _add_documents(app, services)
@@ -156,9 +185,8 @@ def _add_documents(app: FastAPI, services: Services) -> None:
 
     @app.get("/readyz")
     async def readyz() -> Response:
-        waiting = services.waiting_for()
-        status = "waiting" if waiting else "ok"
-        return json_response({"status": status, "waitingFor": waiting}, 503 if waiting else 200)
+        status, waiting = services.readiness()
+        return json_response({"status": status, "waitingFor": waiting}, 503 if status == WAITING else 200)
 
 
 def _add_elevation_requests(app: FastAPI, services: Services) -> None:
@@ -246,9 +274,8 @@ def _add_operations(app: FastAPI, services: Services) -> None:
 
 
 def _list(request: Request, kind: str, objects: list[dict[str, Any]]) -> Response:
-    wanted = request.query_params.get("fieldSelector", "")
-    if wanted.startswith("metadata.name="):
-        objects = [one for one in objects if one["metadata"]["name"] == wanted.partition("=")[2]]
+    if name := selected_name(request):
+        objects = [one for one in objects if one["metadata"]["name"] == name]
     if ACCEPTS_TABLE in request.headers.get("accept", ""):
         return json_response(table(kind, objects, now()))
     found = {"apiVersion": GROUP_VERSION, "kind": f"{kind}List", "metadata": {"resourceVersion": "0"}, "items": objects}

@@ -69,10 +69,15 @@ async def posted(request: Request, kind: str, form: type[Body]) -> tuple[Request
         RequestError: ``unauthenticated``, ``too-large``, ``malformed`` or ``invalid``.
     """
     who = requester(request)
-    return who, spec_of(await _body_of(request), kind, form)
+    return who, spec_of(await body_of(request), kind, form)
 
 
-async def _body_of(request: Request) -> Any:
+async def body_of(request: Request, empty: Any = None) -> Any:
+    """The JSON of a body; ``empty`` where there is none and that will do.
+
+    Raises:
+        RequestError: ``too-large`` or ``malformed``.
+    """
     chunks, size = [], 0
     try:
         async for chunk in request.stream():
@@ -82,7 +87,7 @@ async def _body_of(request: Request) -> Any:
                     "the body is larger than 1 MiB", code="too-large", status=413, reason="RequestEntityTooLarge"
                 )
             chunks.append(chunk)
-        return msgspec.json.decode(b"".join(chunks))
+        return msgspec.json.decode(b"".join(chunks)) if size or empty is None else empty
     except ClientDisconnect as error:
         raise RequestError("the body broke off", code="malformed") from error
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:

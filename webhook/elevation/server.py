@@ -6,26 +6,22 @@ import asyncio
 import ssl
 from typing import Any, Final
 
-import structlog
 import uvicorn
 
 from webhook.adapters.audit import configure
 from webhook.adapters.bounded_http import KIB, BoundedHttpProtocol
-from webhook.adapters.envelope import Envelope, load_or_create
+from webhook.adapters.envelope import Envelope, read_keys
 from webhook.adapters.kube import KubeClient
 from webhook.adapters.serving import reload_certificate, require_files, serve
 from webhook.elevation.app import Services, create_app
 from webhook.elevation.front_proxy import FrontProxy, require_form
 from webhook.elevation.http import PEER
-from webhook.errors import ConfigurationError, StoreUnavailableError
+from webhook.errors import ConfigurationError
 from webhook.settings import Settings
 
 KEEP_ALIVE_SECONDS: Final = 120  # the API server keeps idle connections for 90 s
 MAX_CONNECTIONS: Final = 250  # people who step up at the same time; each may send a large head
 GRACEFUL_SECONDS: Final = 5
-RETRY_SECONDS: Final = 1.0
-
-log = structlog.get_logger("elevation")
 
 
 class PeerCertificateProtocol(BoundedHttpProtocol):
@@ -62,7 +58,9 @@ async def run(settings: Settings) -> None:
     require_form(settings.elevation.request_header.config_map)
     kube = await KubeClient.connect(settings.kubeconfig)
     front_proxy = FrontProxy(kube, settings.elevation.request_header)
-    services = Services(settings, kube, await _envelope(settings, kube), front_proxy)
+    secret = settings.elevation.encryption_key_secret
+    envelope = Envelope(source=lambda create: read_keys(kube, settings.namespace, secret, create=create))
+    services = Services(settings, kube, envelope, front_proxy)
     config = uvicorn.Config(
         create_app(services),
         host=settings.bind_address,
@@ -86,12 +84,3 @@ async def run(settings: Settings) -> None:
     front_proxy.context = config.ssl
     renewing = reload_certificate(config.ssl, settings.tls_cert_file, settings.tls_key_file)
     await serve(config, renewing, max_connections=MAX_CONNECTIONS)
-
-
-async def _envelope(settings: Settings, kube: KubeClient) -> Envelope:
-    while True:
-        try:
-            return await load_or_create(kube, settings.namespace, settings.elevation.encryption_key_secret)
-        except StoreUnavailableError as error:
-            log.warning("waiting-for-kubernetes", code=error.code, problem=error.message)
-            await asyncio.sleep(RETRY_SECONDS)

@@ -418,6 +418,77 @@ class TestForeignKeys:
         assert {method for method, _ in kube.calls} == {"GET"}
 
 
+class TestANewEncryptionKey:
+    """One is added while replicas are restarted one by one: those that run meet what those that were started have sealed."""
+
+    @pytest.fixture
+    def keks(self) -> dict[str, bytes]:
+        return dict(KEK)
+
+    def make(self, kube: FakeKube, clock: Clock, keks: dict[str, bytes]) -> SigningKeys:
+        async def source(_: bool) -> dict[str, bytes]:
+            return dict(keks)
+
+        return SigningKeys(
+            kube,  # type: ignore[arg-type]
+            Envelope(dict(keks), source),
+            namespace="kube-stepup",
+            secret="keys",
+            algorithm="ES256",
+            propagation_seconds=PROPAGATION,
+            rotation_seconds=ROTATION,
+            max_lifetime_seconds=LIFETIME,
+            clock=clock,
+        )
+
+    async def test_no_replica_drops_a_key_of_another(
+        self, kube: FakeKube, clock: Clock, keks: dict[str, bytes], audit_lines: Any
+    ) -> None:
+        older = self.make(kube, clock, keks)
+        await older.step()
+        keks["kek-2"] = b"2" * 32
+        newer = self.make(kube, clock, keks)
+        await newer.step(rotate=True)
+        both = published(kube)
+        assert len(both) == 2
+        await older.step()
+        await newer.step()
+        assert published(kube) == both
+        assert older._keys.keys() == newer._keys.keys() == both
+        assert not [line for line in audit_lines() if line["event"] == "signing-key-refused"]
+
+    async def test_while_the_keys_cannot_be_read_nothing_is_decided(
+        self, kube: FakeKube, clock: Clock, keks: dict[str, bytes]
+    ) -> None:
+        older = self.make(kube, clock, keks)
+        await older.step()
+        newer = self.make(kube, clock, {**keks, "kek-2": b"2" * 32})
+        await newer.step(rotate=True)
+        both = published(kube)
+
+        async def unreachable(_: bool) -> dict[str, bytes]:
+            raise StoreUnavailableError("the Kubernetes API cannot be reached")
+
+        older._envelope._source = unreachable
+        with pytest.raises(StoreUnavailableError):
+            await older.step()
+        assert published(kube) == both
+
+    async def test_one_of_a_key_that_nobody_has_is_still_refused(
+        self, kube: FakeKube, clock: Clock, keks: dict[str, bytes], audit_lines: Any
+    ) -> None:
+        older = self.make(kube, clock, keks)
+        await older.step()
+        forger = self.make(kube, clock, {"kek-9": b"9" * 32})
+        forger._kube = FakeKube(clock)  # type: ignore[assignment]
+        await forger.step()
+        forged = forger._kube.objects[forger._path]["data"]  # type: ignore[attr-defined]
+        kube.objects[older._path]["data"] |= forged
+        await older.step()
+        assert published(kube).isdisjoint(forged)
+        assert [line["key_id"] for line in audit_lines() if line["event"] == "signing-key-refused"] == list(forged)
+
+
 class TestTrouble:
     async def test_what_changes_all_the_time_is_tried_a_few_times(
         self, replica: Replica, kube: FakeKube, monkeypatch: pytest.MonkeyPatch

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
+from contextlib import suppress
 from typing import Any
 
 import pytest
 from fastapi.routing import APIRoute
 
-from tests.fakes.elevation import API, GROUP_VERSION, Clock, Person, Server
+from tests.fakes.elevation import API, GROUP_VERSION, KEK, Clock, Person, Server, refused, wanted
 from tests.fakes.front_proxy import Authority
-from tests.fakes.kube import FakeKube
+from tests.fakes.kube import FakeKube, until
+from webhook.adapters import envelope as envelope_module
+from webhook.adapters.envelope import Envelope
 from webhook.core.operation import OPERATIONS
+from webhook.elevation.app import PATIENCE_SECONDS
 from webhook.elevation.bodies import (
     Answer,
     ConfirmationCode,
@@ -21,6 +26,7 @@ from webhook.elevation.bodies import (
     WantedObject,
 )
 from webhook.elevation.resources import GROUP, RESOURCES, VERSION
+from webhook.errors import StoreUnavailableError
 
 DOCUMENTS = ["/apis", f"/apis/{GROUP}", API, "/openapi/v2", "/openapi/v3", f"/openapi/v3{API}"]
 
@@ -157,3 +163,70 @@ async def test_what_is_answered_was_explained(alice: Person) -> None:
     ]
     for answer in answers:
         assert set(answer["status"]) <= known[answer["kind"]], answer["kind"]
+
+
+class TestWithoutTheEncryptionKey:
+    """While the discovery of an APIService fails, no namespace of the cluster finishes deleting."""
+
+    @pytest.fixture
+    def keyless(self, kube: FakeKube, clock: Clock, authority: Authority) -> Server:
+        async def unreadable(_: bool) -> dict[str, bytes]:
+            raise StoreUnavailableError("the Secret cannot be read")
+
+        return Server(kube, clock, authority, envelope=Envelope(source=unreadable))
+
+    @pytest.mark.parametrize("path", [*DOCUMENTS, "/livez"])
+    async def test_it_is_served_through_the_api_server(self, keyless: Server, path: str) -> None:
+        await keyless.services.front_proxy.refresh()
+        aggregator = keyless.person("system:kube-aggregator", "system:masters")
+        assert (await aggregator.request("GET", path)).status_code == 200
+
+    async def test_nobody_steps_up_or_enrols(self, keyless: Server, alice: Person) -> None:
+        await keyless.services.front_proxy.refresh()
+        name = await alice.ask()
+        her = alice.at(keyless)
+        for path, spec in (
+            ("elevationrequests", {"details": [wanted()]}),
+            (f"elevationrequests/{name}/answer", {"code": alice.code()}),
+            ("authenticators", {"type": "totp", "ticket": "x"}),
+            ("enrollmenttickets", {"username": "bob"}),
+        ):
+            assert refused(await her.post(path, spec)) == (503, "store-unavailable", "")
+        assert refused(await her.get("authenticators")) == (503, "store-unavailable", "")
+
+    async def test_a_rollout_stops_but_what_runs_is_not_taken_out_of_service(
+        self, keyless: Server, clock: Clock, kube: FakeKube
+    ) -> None:
+        await keyless.services.front_proxy.refresh()
+        answer = await keyless.request("GET", "/readyz")
+        assert (answer.status_code, answer.json()["status"]) == (503, "waiting")
+        assert "the encryption key" in answer.json()["waitingFor"]
+        clock.advance(PATIENCE_SECONDS + 1)
+        answer = await keyless.request("GET", "/readyz")
+        assert (answer.status_code, answer.json()["status"]) == (200, "discovery-only")
+        assert "the encryption key" in answer.json()["waitingFor"]
+
+    async def test_one_that_could_not_even_answer_discovery_is_never_ready(self, keyless: Server, clock: Clock) -> None:
+        clock.advance(PATIENCE_SECONDS + 1)
+        assert (await keyless.request("GET", "/readyz")).status_code == 503
+
+    async def test_it_serves_all_as_soon_as_there_is_a_key(
+        self, kube: FakeKube, clock: Clock, authority: Authority, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        found: dict[str, bytes] = {}
+
+        async def later(_: bool) -> dict[str, bytes]:
+            if not found:
+                raise StoreUnavailableError("the Secret cannot be read")
+            return found
+
+        monkeypatch.setattr(envelope_module, "RETRY_SECONDS", 0.0)
+        server = Server(kube, clock, authority, envelope=Envelope(source=later))
+        work = asyncio.create_task(server.services.run())
+        await until(lambda: server.services.state.waiting_for == [])
+        assert "the encryption key" in server.services.waiting_for()
+        found["kek-1"] = KEK
+        await until(lambda: "the encryption key" not in server.services.waiting_for())
+        work.cancel()
+        with suppress(asyncio.CancelledError):
+            await work

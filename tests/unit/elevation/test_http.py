@@ -12,7 +12,7 @@ from starlette.requests import ClientDisconnect, Request
 from tests.fakes.elevation import API, Person, Server, refused, wanted
 from tests.fakes.kube import FakeKube
 from webhook.adapters.kube import own_path
-from webhook.elevation.http import Gate, _body_of
+from webhook.elevation.http import Gate, body_of
 from webhook.errors import ConflictError, RequestError, StepUpError
 
 REASONS = {
@@ -134,7 +134,7 @@ async def test_a_body_that_breaks_off_is_refused_and_is_no_crash(server: Server)
 
     request = Request({"type": "http", "headers": []}, disconnected)
     with pytest.raises(RequestError) as error:
-        await _body_of(request)
+        await body_of(request)
     assert (error.value.code, type(error.value.__cause__)) == ("malformed", ClientDisconnect)
 
 

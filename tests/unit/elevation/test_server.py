@@ -18,14 +18,11 @@ from tests.fakes.elevation import Clock, Server
 from tests.fakes.front_proxy import Authority
 from tests.fakes.kube import FakeKube, until
 from webhook.adapters.bounded_http import BoundedHttpProtocol
-from webhook.adapters.kube import object_path
 from webhook.elevation import server as module
 from webhook.elevation.http import PEER
 from webhook.elevation.server import PeerCertificateProtocol, run
-from webhook.errors import ConfigurationError, StoreUnavailableError
+from webhook.errors import ConfigurationError
 from webhook.settings import Settings
-
-KEK = object_path("", "v1", "secrets", namespace="kube-stepup", name="kube-stepup-encryption-key")
 
 
 class Tls:
@@ -149,32 +146,12 @@ class TestStart:
         assert not config.proxy_headers
         assert config.ws == "none"
 
-    async def test_makes_the_encryption_key(
-        self, settings: Settings, started: list[uvicorn.Config], kube: FakeKube
-    ) -> None:
-        await run(settings)
-        assert kube.objects[KEK]["type"] == "kube-stepup.io/keys"
-
-    async def test_waits_for_the_api_server(
-        self,
-        settings: Settings,
-        started: list[uvicorn.Config],
-        kube: FakeKube,
-        monkeypatch: pytest.MonkeyPatch,
-    ) -> None:
-        get, failures = kube.get, 2
-
-        async def unreachable_at_first(*arguments: Any, **options: Any) -> Any:
-            nonlocal failures
-            if failures:
-                failures -= 1
-                raise StoreUnavailableError("the Kubernetes API cannot be reached")
-            return await get(*arguments, **options)
-
-        monkeypatch.setattr(kube, "get", unreachable_at_first)
-        monkeypatch.setattr(module, "RETRY_SECONDS", 0.0)
+    async def test_waits_for_no_key(self, settings: Settings, started: list[uvicorn.Config], kube: FakeKube) -> None:
+        """While the discovery of an APIService fails, no namespace of the cluster finishes deleting."""
+        kube.calls.clear()
         await run(settings)
         assert len(started) == 1
+        assert kube.calls == []
 
     @pytest.mark.parametrize(
         ("changes", "field"),
