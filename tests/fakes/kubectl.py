@@ -62,7 +62,8 @@ def create(state: dict[str, Any], path: str, spec: dict[str, Any]) -> dict[str, 
         return {"metadata": {}, "status": {"accepted": True, **more}}
     if path.endswith("/confirm"):
         return {"metadata": {}, "status": {"accepted": True, "recoveryCodes": [f"code-{n}" for n in range(10)]}}
-    return {"metadata": {}, "status": {"ticket": "T1", "expiresAt": "later", "cleared": True, "removed": True}}
+    done = {"cleared": True, "removed": True, "elevationsRevoked": 2}
+    return {"metadata": {}, "status": {"ticket": "T1", "expiresAt": "later", **done}}
 
 
 def get(state: dict[str, Any], arguments: list[str]) -> None:

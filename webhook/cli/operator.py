@@ -60,9 +60,11 @@ def unlock(username: Username, kubectl: KubectlFlags = None) -> None:
 
 
 def reset(username: Username, kubectl: KubectlFlags = None) -> None:
-    """Remove all authenticators of somebody who lost them; they enrol again with a new ticket."""
+    """Remove all authenticators and tickets of somebody, and revoke their elevations; they enrol with a new ticket."""
     status = kubectl_with(kubectl).create("authenticatorresets", "AuthenticatorReset", {"username": username})["status"]
-    typer.echo(f"{username}: removed" if status["removed"] else f"{username}: had none")
+    revoked = status.get("elevationsRevoked", 0)
+    ended = f", {revoked} elevation{'' if revoked == 1 else 's'} revoked" if revoked else ""
+    typer.echo(f"{username}: {'removed' if status['removed'] else 'had none'}{ended}")
 
 
 def revoke(

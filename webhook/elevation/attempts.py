@@ -7,11 +7,28 @@ from webhook.elevation.factors import Factor
 from webhook.elevation.identity import Requester
 
 
-class Attempts:
-    """Checks answers against people's authenticators."""
+def counted_as(requester: Requester, session_extra_key: str) -> str:
+    """By what attempts are told apart: the session where the cluster tells it, else the credential.
 
-    def __init__(self, store: AuthenticatorStore) -> None:
+    The tokens of an OIDC session are new credentials all the time; counted by them, a person would be a stranger for ever.
+
+    Args:
+        session_extra_key: the extra field that names the session, in small letters as header names are; empty for none.
+    """
+    session = requester.user.first_extra(session_extra_key)
+    return f"session {session}" if session else requester.credential_id or requester.username
+
+
+class Attempts:
+    """Checks answers against people's authenticators.
+
+    Args:
+        session_extra_key: as for ``counted_as``.
+    """
+
+    def __init__(self, store: AuthenticatorStore, session_extra_key: str = "") -> None:
         self._store = store
+        self._session_extra_key = session_extra_key
 
     async def check(self, requester: Requester, factor: Factor, unverified_code: str, now: float) -> PersonRecord:
         """Accept an answer, once; the person's record afterwards.
@@ -21,14 +38,14 @@ class Attempts:
             RequestError: ``too-many-attempts``.
             StoreUnavailableError: the attempt could not be counted, or not be accepted.
         """
-        credential = requester.credential_id or requester.username
+        who = counted_as(requester, self._session_extra_key)
 
         def count(record: PersonRecord) -> None:
-            count_attempt(record, credential, now)
+            count_attempt(record, who, now)
 
         def accept(record: PersonRecord) -> None:
             factor.accept(record, unverified_code, now)
-            accept_attempt(record, credential)
+            accept_attempt(record, who)
 
         await self._store.update(requester.username, count)
         return await self._store.update(requester.username, accept)

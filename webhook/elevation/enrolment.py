@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -17,12 +17,15 @@ from webhook.adapters.audit import audit
 from webhook.adapters.authenticator_store import (
     Authenticator,
     AuthenticatorStore,
-    Misses,
     PersonRecord,
     accept_attempt,
+    add_ticket,
+    clear_attempts,
     count_attempt,
+    redeem_ticket,
 )
 from webhook.core.identity import SERVICE_ACCOUNT_PREFIX
+from webhook.elevation.attempts import counted_as
 from webhook.elevation.bodies import ConfirmationCode, Username, WantedAuthenticator, invalid
 from webhook.elevation.factors import WrongAnswerError
 from webhook.elevation.factors.recovery import new_codes
@@ -45,15 +48,26 @@ class Enrolment:
     """The service behind authenticators, tickets, unlocks and resets.
 
     Args:
+        session_extra_key: the extra field that names the session; empty for none.
+        revoke_all: revokes all elevations of a person, for an operator; how many there were.
         clock: seconds since the epoch.
     """
 
     def __init__(
-        self, store: AuthenticatorStore, totp: Totp, settings: ElevationSettings, clock: Callable[[], float] = time.time
+        self,
+        store: AuthenticatorStore,
+        totp: Totp,
+        settings: ElevationSettings,
+        *,
+        session_extra_key: str,
+        revoke_all: Callable[[Requester, str], Awaitable[int]],
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self._store = store
         self._totp = totp
         self._settings = settings
+        self._session_extra_key = session_extra_key.lower()
+        self._revoke_all = revoke_all
         self._clock = clock
 
     async def begin(self, requester: Requester, wanted: WantedAuthenticator) -> JSON:
@@ -70,7 +84,9 @@ class Enrolment:
         record = await self._store.read(requester.username)
         if record.confirmed(TOTP) is not None:
             raise _enrolled_already()
-        await self._check_ticket(requester, wanted.ticket)
+        if not wanted.ticket and not self._settings.enrolment_trust_on_first_use:
+            text = "enrolment needs a ticket: ask an operator for `stepup ticket`, then `kubectl elevate enroll --ticket …`"
+            raise self._refused(requester, text, "ticket-required")
         now = self._clock()
         name = f"totp-{base64.b32encode(secrets.token_bytes(5)).decode().lower()}"
         authenticator, secret, uri = self._totp.begin(record, name, now)
@@ -79,6 +95,10 @@ class Enrolment:
         def add(found: PersonRecord) -> None:
             if found.confirmed(TOTP) is not None:
                 raise _enrolled_already()
+            # In the same swap: a ticket that an operator's reset has ended meanwhile binds nothing any more.
+            if wanted.ticket and not redeem_ticket(found, wanted.ticket, now):
+                text = "that ticket is not yours, was used, or has expired; ask an operator for another"
+                raise self._refused(requester, text, "wrong-ticket")
             found.authenticators = [one for one in found.authenticators if one.type != TOTP] + [authenticator]
 
         await self._store.update(requester.username, add)
@@ -92,19 +112,19 @@ class Enrolment:
             RequestError: there is no such authenticator to confirm, or too many wrong codes.
         """
         self._check_requester(requester)
-        now, credential = self._clock(), requester.credential_id
+        now, who = self._clock(), counted_as(requester, self._session_extra_key)
         codes, hashes = new_codes(requester.username)
 
         def count(record: PersonRecord) -> None:
             self._unconfirmed(record, name, now)
-            count_attempt(record, credential, now)
+            count_attempt(record, who, now)
 
         def accept(record: PersonRecord) -> None:
             authenticator = self._unconfirmed(record, name, now)
             self._totp.accept_for(record, authenticator, given.code, now)
             authenticator.confirmed = True
             record.recovery = hashes
-            accept_attempt(record, credential)
+            accept_attempt(record, who)
 
         try:
             await self._store.update(requester.username, count)
@@ -163,8 +183,11 @@ class Enrolment:
         _check_username(wanted.username)
         if not MIN_TTL_SECONDS <= wanted.ttl_seconds <= MAX_TTL_SECONDS:
             raise invalid("spec.ttlSeconds", f"must be between {MIN_TTL_SECONDS} and {MAX_TTL_SECONDS}")
-        expires_at = self._clock() + wanted.ttl_seconds
-        ticket = await self._store.issue_ticket(wanted.username, expires_at)
+        now = self._clock()
+        expires_at = now + wanted.ttl_seconds
+        tickets: list[str] = []
+        await self._store.update(wanted.username, lambda record: tickets.append(add_ticket(record, now, expires_at)))
+        ticket = tickets[-1]  # of the try that was stored
         self._audit("enrolment-ticket-issued", operator, owner=wanted.username, expires_at=_time(expires_at))
         status = {"ticket": ticket, "expiresAt": _time(expires_at)}
         spec = {"username": wanted.username, "ttlSeconds": wanted.ttl_seconds}
@@ -175,41 +198,38 @@ class Enrolment:
         _check_username(wanted.username)
 
         def clear(record: PersonRecord) -> None:
-            record.misses = {}
-            record.strangers = Misses()
+            clear_attempts(record, now)
 
-        record = await self._store.read(wanted.username)
-        found = bool(record.misses) or record.strangers.count > 0
+        now = self._clock()
+        found = clear_attempts(await self._store.read(wanted.username), now)
         if found:
             await self._store.update(wanted.username, clear)
         self._audit("attempts-cleared", operator, owner=wanted.username, found=found)
         return _done("AuthenticatorUnlock", wanted.username, {"cleared": found})
 
     async def reset(self, operator: Requester, wanted: Username) -> JSON:
-        """Remove all authenticators of somebody who lost them; RBAC has said that the operator may."""
+        """Remove all authenticators of somebody who lost them; RBAC has said that the operator may.
+
+        Whoever has what was lost may have stepped up with it, or hold a ticket: elevations are revoked and tickets end, too.
+        """
         _check_username(wanted.username)
-        found = await self._store.forget(wanted.username)
-        self._audit("authenticator-reset", operator, owner=wanted.username, found=found)
-        return _done("AuthenticatorReset", wanted.username, {"removed": found})
+        found = await self._store.forget(wanted.username)  # first: nobody steps up or enrols with it any more
+        revoked = await self._revoke_all(operator, wanted.username)
+        fields = {"owner": wanted.username, "found": found, "elevations_revoked": revoked}
+        self._audit("authenticator-reset", operator, **fields, alarm=True)
+        return _done("AuthenticatorReset", wanted.username, {"removed": found, "elevationsRevoked": revoked})
 
     def _check_requester(self, requester: Requester) -> None:
         if requester.username.startswith(SERVICE_ACCOUNT_PREFIX):
-            raise _forbidden("a service account has no finger; authenticators are for people", "not-a-person")
+            text = "a service account has no finger; authenticators are for people"
+            raise self._refused(requester, text, "not-a-person")
         if not requester.credential_id:
             text = "your credential has no id (impersonation has none): enrol with your own client certificate or token"
-            raise _forbidden(text, "no-credential-id")
+            raise self._refused(requester, text, "no-credential-id")
 
-    async def _check_ticket(self, requester: Requester, unverified_ticket: str) -> None:
-        if unverified_ticket:
-            if not await self._store.redeem_ticket(requester.username, unverified_ticket, self._clock()):
-                self._audit("enrolment-refused", requester, code="wrong-ticket")
-                raise _forbidden(
-                    "that ticket is not yours, was used, or has expired; ask an operator for another", "wrong-ticket"
-                )
-            return
-        if not self._settings.enrolment_trust_on_first_use:
-            text = "enrolment needs a ticket: ask an operator for `stepup ticket`, then `kubectl elevate enroll --ticket …`"
-            raise _forbidden(text, "ticket-required")
+    def _refused(self, requester: Requester, text: str, code: str) -> RequestError:
+        self._audit("enrolment-refused", requester, code=code)
+        return RequestError(text, code=code, status=403, reason="Forbidden")
 
     def _unconfirmed(self, record: PersonRecord, name: str, now: float) -> Authenticator:
         for one in record.authenticators:
@@ -265,10 +285,6 @@ def _check_username(username: str) -> None:
 def _enrolled_already() -> RequestError:
     text = "you have an authenticator already; if it is lost, ask an operator for `stepup reset`"
     return RequestError(text, code="already-enrolled", status=409, reason="Conflict")
-
-
-def _forbidden(text: str, code: str) -> RequestError:
-    return RequestError(text, code=code, status=403, reason="Forbidden")
 
 
 def _not_found(name: str) -> RequestError:

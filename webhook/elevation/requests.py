@@ -15,7 +15,7 @@ from webhook.elevation.attempts import Attempts
 from webhook.elevation.bodies import Answer, WantedElevation
 from webhook.elevation.factors import Factor
 from webhook.elevation.identity import Requester
-from webhook.elevation.lifecycle import Lifecycle, rfc3339
+from webhook.elevation.lifecycle import ENDED_PHASES, Lifecycle, rfc3339
 from webhook.elevation.minting import Mint
 from webhook.elevation.needs import Needs
 from webhook.elevation.views import audit_elevation, not_found, shown
@@ -46,7 +46,7 @@ class ElevationRequests:
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._store = store
-        self._attempts = Attempts(people)
+        self._attempts = Attempts(people, session_extra_key.lower())
         self._lifecycle = Lifecycle(settings.pending_lifetime_seconds)
         self._clock = clock
         needs = Needs(index, own_namespace, controllers)
@@ -113,6 +113,16 @@ class ElevationRequests:
         if elevation is None:
             raise not_found(name)
         return await self._revoke(requester, elevation)
+
+    async def revoke_all_of(self, requester: Requester, username: str) -> int:
+        """Revoke whatever of a person is in force or waits for an answer; how many there were."""
+        now = self._clock()
+        live = [
+            one for one in await self._store.of_user(username) if self._lifecycle.phase(one, now) not in ENDED_PHASES
+        ]
+        for one in live:
+            await self._revoke(requester, one)
+        return len(live)
 
     async def _revoke(self, requester: Requester, elevation: JSON) -> JSON:
         if self._lifecycle.phase(elevation, self._clock()) == "Revoked":

@@ -176,8 +176,12 @@ RESOURCES: Final = (
         kind="AuthenticatorReset",
         singular="authenticatorreset",
         verbs=("create",),
-        description="Removes all authenticators of a person who lost them; for operators.",
+        description="Removes all authenticators and tickets of a person, and revokes their elevations; for operators.",
         spec=_object("Whose.", username=_USERNAME),
-        status=_object("What was done.", removed={"type": "boolean", "description": "Whether there were any."}),
+        status=_object(
+            "What was done.",
+            removed={"type": "boolean", "description": "Whether there were any."},
+            elevationsRevoked={"type": "integer", "format": "int32", "description": "Elevations that were in force."},
+        ),
     ),
 )

@@ -198,7 +198,7 @@ def test_operators_commands(desk: Desk) -> None:
     assert desk.state["answers"] == [{"username": "alice", "ttlSeconds": 1800}]
     assert desk.state["calls"][0][0] == "--context=c"
     assert stepup(desk, "unlock", "alice").stdout == "alice: cleared\n"
-    assert stepup(desk, "reset", "alice").stdout == "alice: removed\n"
+    assert stepup(desk, "reset", "alice").stdout == "alice: removed, 2 elevations revoked\n"
     assert stepup(desk, "revoke", "elv-1", "elv-2").stdout == "elv-1 revoked\nelv-2 revoked\n"
     assert stepup(desk, "revoke").returncode == exits.USAGE
     assert stepup(desk, "ticket", "alice", "--ttl", "soon").returncode == exits.USAGE

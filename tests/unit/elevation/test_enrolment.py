@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import hashlib
 from collections.abc import Callable
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlparse
@@ -13,6 +14,7 @@ import pytest
 
 from tests.fakes.elevation import NAMESPACE, OPERATOR, Clock, Person, Server, Start, created, refused
 from tests.fakes.kube import FakeKube
+from webhook.adapters.authenticator_store import PersonRecord, redeem_ticket
 from webhook.adapters.elevation_cache import user_hash
 from webhook.adapters.kube import object_path
 from webhook.elevation.enrolment import UNCONFIRMED_SECONDS
@@ -99,12 +101,17 @@ class TestWithATicket:
     async def test_a_ticket_that_nobody_issued_is_refused(self, bob: Person, ticket: str) -> None:
         assert refused(await bob.begin(ticket=ticket)) == (403, "wrong-ticket", "")
 
-    async def test_only_a_hash_of_the_ticket_is_stored(self, bob: Person, kube: FakeKube) -> None:
+    async def test_nothing_of_the_ticket_is_stored_in_the_clear(self, bob: Person, kube: FakeKube) -> None:
         ticket = await bob.ticket()
-        (stored,) = [obj for path, obj in kube.objects.items() if "/secrets/ticket-" in path]
-        assert stored["type"] == "kube-stepup.io/ticket"
-        plain = str(stored) + "".join(base64.b64decode(value).decode() for value in stored["data"].values())
+        found = kube.objects[f"{SECRETS}/authn-{user_hash('bob')}"]
+        plain = str(found) + "".join(base64.b64decode(value).decode() for value in found["data"].values())
         assert ticket not in plain
+        assert hashlib.sha256(ticket.encode()).hexdigest() not in plain
+
+    async def test_a_ticket_that_a_reset_has_ended_binds_nothing(self, bob: Person, operator: Person) -> None:
+        ticket = await bob.ticket()
+        assert created(await operator.post("authenticatorresets", {"username": "bob"}))["status"]["removed"]
+        assert refused(await bob.begin(ticket=ticket)) == (403, "wrong-ticket", "")
 
 
 class TestWithoutATicket:
@@ -151,10 +158,11 @@ class TestWho:
 
 
 class TestOneAuthenticator:
-    async def test_a_second_one_is_refused_and_costs_no_ticket(self, alice: Person, kube: FakeKube) -> None:
+    async def test_a_second_one_is_refused_and_costs_no_ticket(self, alice: Person) -> None:
         ticket = await alice.ticket()
         assert refused(await alice.begin(ticket=ticket)) == (409, "already-enrolled", "")
-        assert any("/secrets/ticket-" in path for path in kube.objects)
+        record = await alice.server.services.enrolment._store.read("alice")
+        assert redeem_ticket(record, ticket, alice.server.clock())
 
     async def test_beginning_again_replaces_what_was_never_confirmed(self, bob: Person) -> None:
         first = created(await bob.begin(ticket=await bob.ticket()))
@@ -168,23 +176,17 @@ class TestOneAuthenticator:
         self, bob: Person, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         tickets = [await bob.ticket(), await bob.ticket()]
-        store = bob.server.services.enrolment._store
-        redeem = store.redeem_ticket
-
-        async def redeem_slowly(*arguments: Any) -> bool:
-            good = await redeem(*arguments)
-            if arguments[1] == tickets[1]:
-                await finished.wait()
-            return good
-
-        finished = asyncio.Event()
-        monkeypatch.setattr(store, "redeem_ticket", redeem_slowly)
-        late = asyncio.create_task(bob.begin(ticket=tickets[1]))
+        enrolment = bob.server.services.enrolment
         started = created(await bob.begin(ticket=tickets[0]))
         bob.secret = started["status"]["secret"]
+        before = await enrolment._store.read("bob")
         assert (await bob.confirm(started["metadata"]["name"], bob.code()))["accepted"]
-        finished.set()
-        assert refused(await late) == (409, "already-enrolled", "")
+
+        async def read_before(_: str) -> PersonRecord:
+            return before
+
+        monkeypatch.setattr(enrolment._store, "read", read_before)  # of one who has looked before it was confirmed
+        assert refused(await bob.begin(ticket=tickets[1])) == (409, "already-enrolled", "")
 
     async def test_the_last_one_is_not_removed_by_accident(self, alice: Person) -> None:
         (shown,) = (await alice.get("authenticators")).json()["items"]
@@ -307,10 +309,29 @@ class TestOperators:
 
     async def test_a_reset_removes_everything(self, alice: Person, operator: Person, kube: FakeKube) -> None:
         answer = created(await operator.post("authenticatorresets", {"username": "alice"}))
-        assert answer["status"] == {"removed": True}
+        assert answer["status"] == {"removed": True, "elevationsRevoked": 0}
         assert RECORD not in kube.objects
         assert refused(await alice.post("elevationrequests", {"details": [{"operation": "delete", "resource": "pods", "namespace": "prod", "objects": [{"name": "web"}]}]})) == (403, "not-enrolled", "")  # fmt: skip
-        assert created(await operator.post("authenticatorresets", {"username": "alice"}))["status"] == {"removed": False}  # fmt: skip
+        assert created(await operator.post("authenticatorresets", {"username": "alice"}))["status"] == {"removed": False, "elevationsRevoked": 0}  # fmt: skip
+
+    async def test_a_reset_ends_what_was_proven_and_what_waits_for_an_answer(
+        self, alice: Person, operator: Person, audit_lines: AuditLines
+    ) -> None:
+        granted, _ = await alice.step_up()
+        waiting = await alice.ask()
+        other = alice.server.person("carol", credential="X509SHA256=carol")
+        await other.enrol()
+        hers, _ = await other.step_up()
+        answer = created(await operator.post("authenticatorresets", {"username": "alice"}))
+        assert answer["status"] == {"removed": True, "elevationsRevoked": 2}
+        for name in (granted, waiting):
+            assert refused(await alice.get(f"elevationrequests/{name}"))[1] == "not-found"
+        assert refused(await alice.post(f"elevationrequests/{waiting}/answer", {"code": "000000"}))[1] == "not-pending"
+        assert (await other.get(f"elevationrequests/{hers}")).json()["status"]["phase"] == "Granted"
+        lines = audit_lines()
+        assert {line["assertion_id"] for line in lines if line["event"] == "elevation-revoked"} == {waiting, granted}
+        (line,) = [line for line in lines if line["event"] == "authenticator-reset"]
+        assert (line["owner"], line["elevations_revoked"], line["alarm"]) == ("alice", 2, True)
 
     async def test_after_a_reset_the_person_enrols_anew_and_the_old_secret_is_nothing(
         self, alice: Person, operator: Person, clock: Clock
@@ -340,14 +361,18 @@ class TestOperators:
 
 
 async def test_each_step_of_an_enrolment_is_audited(bob: Person, audit_lines: AuditLines) -> None:
+    await bob.begin()
     await bob.begin(ticket="wrong")
+    await bob.with_credential("").begin()
     started = created(await bob.begin(ticket=await bob.ticket()))
     bob.secret = started["status"]["secret"]
     await bob.confirm(started["metadata"]["name"], bob.wrong_code())
     await bob.confirm(started["metadata"]["name"], bob.code())
     found = [(line["event"], line.get("code", "")) for line in audit_lines() if line["user"] == "bob"]
     assert found == [
+        ("enrolment-refused", "ticket-required"),
         ("enrolment-refused", "wrong-ticket"),
+        ("enrolment-refused", "no-credential-id"),
         ("enrolment-started", ""),
         ("enrolment-refused", "wrong-code"),
         ("authenticator-enrolled", ""),
@@ -359,4 +384,4 @@ async def test_a_record_that_was_stored_under_another_name_is_not_believed(
 ) -> None:
     path = f"{SECRETS}/authn-{user_hash('bob')}"
     kube.objects[path] = {**kube.objects[RECORD], "metadata": {**kube.objects[RECORD]["metadata"], "name": path}}
-    assert refused(await bob.get("authenticators")) == (503, "store-unavailable", "")
+    assert refused(await bob.get("authenticators")) == (500, "unreadable-secret", "")
