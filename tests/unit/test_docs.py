@@ -97,7 +97,7 @@ def audit_calls() -> dict[str, set[str]]:
     """Names of audit events, and the fields that the call itself gives."""
     found: dict[str, set[str]] = {}
     for one in nodes(ast.Call):
-        if called(one) in {"audit", "_audit"} and one.args and isinstance(one.args[0], ast.Constant):
+        if called(one) in {"audit", "_audit", "audit_elevation"} and one.args and isinstance(one.args[0], ast.Constant):
             fields = {word.arg for word in one.keywords if word.arg is not None}
             found[one.args[0].value] = found.get(one.args[0].value, set()) | fields
     return found
