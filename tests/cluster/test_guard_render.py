@@ -84,7 +84,6 @@ TRIED: dict[str, tuple[list[str], dict[str, object] | None]] = {
 }  # fmt: skip
 NOT_DRY = {"token of our controller", "token of a controller of the cluster", "certificate for anybody approved"}
 HIDDEN = {"mutating policy on our objects", "admission policy deleted", "binding deleted"}
-UNPINNED = {"certificate for anybody approved"}
 
 
 def rendered(folder: Path, *arguments: str) -> Finished:
@@ -115,7 +114,7 @@ def held(programs: Programs) -> Iterator[Held]:
     with ControlPlane(programs) as cluster, Deployment(cluster, overrides=glass, values=values) as deployment:
         folder = cluster.workdir / "held"
         rendered(folder, "--group", SEALED[0], "--directory", str(folder))
-        cluster.kubectl("create", "-f", "-", stdin=request_for_a_certificate(cluster), user=ADMIN, check=True)
+        cluster.kubectl("create", "-f", "-", stdin=request_for_a_certificate(), user=ADMIN, check=True)
         deployment.kill("admission-0", "admission-1")
         cluster.admission_control_config = folder / "admission-configuration.yaml"
         cluster.apiserver_arguments = [f"--authorization-config={folder / 'authorization-configuration.yaml'}"]
@@ -130,7 +129,7 @@ def bind(cluster: ControlPlane) -> None:
     cluster.kubectl(*arguments, user=ADMIN, check=True)
 
 
-def request_for_a_certificate(cluster: ControlPlane) -> str:
+def request_for_a_certificate() -> str:
     """A CertificateSigningRequest in the sealed identity's name, for a key of somebody else's."""
     subject = x509.Name([x509.NameAttribute(NameOID.ORGANIZATION_NAME, SEALED[0]), x509.NameAttribute(NameOID.COMMON_NAME, "mallory")])  # fmt: skip
     made = x509.CertificateSigningRequestBuilder().subject_name(subject).sign(ec.generate_private_key(ec.SECP256R1()), hashes.SHA256())  # fmt: skip

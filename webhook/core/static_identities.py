@@ -22,7 +22,7 @@ class Sealed:
 
     Args:
         fingerprints: SHA-256 of the certificate (DER), lower-case hexadecimal. Without any, every client certificate in
-            the name will do, and so approving certificates is held as well.
+            the name will do.
         by_token: whether a token with an id will do, for clusters without client certificates.
     """
 

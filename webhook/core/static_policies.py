@@ -43,10 +43,7 @@ class Hold:
 
 def holds(installation: Installation) -> list[Hold]:
     """Everything that is held, in the order of the document."""
-    found = [*_configuration(installation), *_identity(installation), *_cluster()]
-    if not installation.sealed.fingerprints and not installation.sealed.by_token:
-        found.append(_certificates())
-    return found
+    return [*_configuration(installation), *_identity(installation), *_cluster()]
 
 
 def _configuration(installation: Installation) -> list[Hold]:
@@ -167,18 +164,15 @@ def _cluster() -> list[Hold]:
             "('system:serviceaccount:kube-system:' + object.spec.serviceAccountName) in variables.controllers",
             "variables.sealed",
         ),
+        Hold(
+            "certificates",
+            "Client certificates: one in the name of kube-controller-manager or a node would pass for it, and one in the sealed\n"
+            "identity's for that, unless it is pinned. What kubelets ask for is another signer's.",
+            (("certificates.k8s.io", ("certificatesigningrequests/approval",), ("UPDATE",)),),
+            "object.spec.signerName == 'kubernetes.io/kube-apiserver-client'",
+            "variables.sealed",
+        ),
     ]
-
-
-def _certificates() -> Hold:
-    return Hold(
-        "certificates",
-        "The sealed identity is told by name and any client certificate, so nobody else lets certificates for clients be\n"
-        "signed. Pin its certificate (--certificate) to leave this open.",
-        (("certificates.k8s.io", ("certificatesigningrequests/approval",), ("UPDATE",)),),
-        "object.spec.signerName == 'kubernetes.io/kube-apiserver-client'",
-        "variables.sealed",
-    )
 
 
 def documents(hold: Hold, installation: Installation, *, static: bool) -> list[dict[str, Any]]:

@@ -92,12 +92,7 @@ def test_a_certificate_is_pinned_by_its_fingerprint_as_the_api_server_names_it(t
     file.write_bytes(b"a comment\n" + made.public_bytes(serialization.Encoding.PEM))
     render(tmp_path, "--certificate", str(file))
     assert f'"X509SHA256={made.fingerprint(hashes.SHA256()).hex()}"' in expressions(tmp_path)
-    assert "certificatesigningrequests" not in expressions(tmp_path), "no other certificate will do"
-
-
-def test_without_a_pinned_certificate_nobody_else_lets_one_be_signed(tmp_path: Path) -> None:
-    render(tmp_path, "--group", "incident")
-    assert "certificatesigningrequests/approval" in expressions(tmp_path)
+    assert "system:" not in str(policies(tmp_path)["kube-stepup-hold-roles.static.k8s.io"]), "no name is needed besides"
 
 
 def test_a_name_cannot_break_out_of_its_expression(tmp_path: Path) -> None:
