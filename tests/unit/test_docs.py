@@ -10,15 +10,21 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import typer.main
 import yaml
 from typer.testing import CliRunner
 
+from tests.cluster.test_cel_parity import DIFFERENCES, LAXER, STRICTER
 from tests.routes import ROUTES
 from webhook.cli import elevate, exits, kubectl, prompt, stepup
+from webhook.cli.suites import document
 from webhook.core import decision
 from webhook.core.assertion import CHECKS
+from webhook.core.cel.condition import MAX_CONDITIONS, MAX_VARIABLES
+from webhook.core.cel.engine import KNOWN_FIELDS, MAX_DEPTH, MAX_LENGTH, MAX_NESTED_COMPREHENSIONS
+from webhook.core.cel.scope import MAX_COST
 from webhook.core.lint import findings
 from webhook.core.policy import Policy
 from webhook.settings import CONFIG_VARIABLE
@@ -30,7 +36,7 @@ OPERATIONS, POLICY, THREATS, CLI = (
     for name in ("operations", "policy", "threat-model", "cli")
 )
 LINKED = [ROOT / name for name in ("README.md", "SECURITY.md", "CONTRIBUTING.md", "CHANGELOG.md")]
-LINKED += sorted((ROOT / "docs").rglob("*.md"))
+LINKED += [*sorted((ROOT / "docs").rglob("*.md")), ROOT / "examples" / "policies" / "README.md"]
 LINT = tuple(ROOT / "webhook" / "core" / f"{name}.py" for name in ("lint", "lint_rules", "lint_conditions"))
 KEBAB = re.compile(r"[a-z]+(-[a-z0-9]+)*")
 NO_CODES = {"code", "cause", "path", "ascii", "utf"}
@@ -183,6 +189,9 @@ class TestPolicy:
         typed, _, projection = command.partition(" | jq ")
         words = [str(tmp_path / word) if word.endswith(".yaml") else word for word in shlex.split(typed)[1:]]
         result = CliRunner().invoke(stepup.app, words)
+        if words[:2] == ["policy", "explain"]:
+            assert result.stdout == shown
+            return
         fields = re.findall(r"\w+", projection.partition("{")[2])
         printed = [json.loads(line) for line in result.stdout.splitlines()]
         found = [{field: line[field] for field in fields} if fields else line for line in printed]
@@ -257,3 +266,58 @@ def test_links_lead_somewhere(path: Path) -> None:
         found = (path.parent / file).resolve() if file else path
         assert found.exists(), f"{target}: there is no such file"
         assert not anchor or anchor in headings(found), f"{target}: there is no such heading"
+
+
+DIFFERENT = dict(
+    re.findall(r"^\| `(.+?)` \| (takes it|refuses it|true|fails)", section(POLICY, "Reference"), re.MULTILINE)
+)
+
+
+class TestConditions:
+    """The table of what differs from Kubernetes' own CEL is that of the test that asks both."""
+
+    def test_what_differs_is_all_there(self) -> None:
+        assert {one for one, answer in DIFFERENT.items() if answer == "refuses it"} == set(LAXER)
+        assert {one for one, answer in DIFFERENT.items() if answer in {"takes it", "true"}} == set(STRICTER)
+        assert {one for one, answer in DIFFERENT.items() if answer == "fails"} == set(DIFFERENCES)
+
+    def test_every_variable_and_field_is_there(self) -> None:
+        text = section(POLICY, "Reference")
+        for name, fields in KNOWN_FIELDS.items():
+            root = name.partition(".")[0]
+            (row,) = re.findall(rf"^\| `{root}` \| (.*)$", text, re.MULTILINE)
+            assert all(f"`{field}`" in row for field in fields if name.count(".") == 0), f"{name}: {row}"
+
+    def test_the_limits_are_those_of_the_program(self) -> None:
+        text = " ".join(section(POLICY, "Reference").split())
+        for number in (MAX_LENGTH, MAX_DEPTH, MAX_NESTED_COMPREHENSIONS, MAX_CONDITIONS, MAX_VARIABLES, MAX_COST):
+            assert f" {number:,} " in text, number
+
+
+def test_every_field_of_a_suite_is_explained() -> None:
+    text = section(POLICY, "Suites")
+    for struct in (document.Suite, document.Case, document.UserEntry, document.NamespaceEntry, document.Proof, document.Expected, document.ExpectedRequirement):  # fmt: skip
+        for field in msgspec.structs.fields(struct):
+            if field.encode_name != "name":
+                assert re.search(rf"[`.]{field.encode_name}[`\[]", text), f"{struct.__name__}.{field.encode_name}"
+    (example,) = blocks(text, "yaml")
+    document.read_suite(example.encode())
+
+
+def test_the_suite_in_the_documents_passes(tmp_path: Path) -> None:
+    (tmp_path / "production.yaml").write_text(policies(POLICY)["production"], encoding="utf-8")
+    (example,) = blocks(section(POLICY, "Suites"), "yaml")
+    (tmp_path / "suite.yaml").write_text(example, encoding="utf-8")
+    result = CliRunner().invoke(stepup.app, ["policy", "test", "--suite", str(tmp_path / "suite.yaml")])
+    assert result.exit_code == 0, result.output
+
+
+@pytest.mark.parametrize(
+    "suite", sorted((ROOT / "examples" / "policies").glob("*/suite.yaml")), ids=lambda path: path.parent.name
+)
+def test_each_example_passes_its_suite_and_lint_and_is_explained(suite: Path) -> None:
+    assert CliRunner().invoke(stepup.app, ["policy", "test", "--suite", str(suite)]).exit_code == 0
+    found = [one for obj in yaml.safe_load_all((suite.parent / "policy.yaml").read_text()) for one in findings(obj)]
+    assert [one.code for one in found] == (["matches-everything"] if suite.parent.name == "permissions" else [])
+    text = (suite.parent.parent / "README.md").read_text(encoding="utf-8")
+    assert f"\n## [{suite.parent.name}]({suite.parent.name}/policy.yaml)\n" in text

@@ -68,10 +68,20 @@ def named(typed: Typed) -> tuple[str, str, str]:
     Raises:
         SuiteError: one of them is missing.
     """
-    verb = typed.words[0]
+    verb = typed.words[0] if typed.words else ""
     operation = _CLASSES.get(verb, verb)
     if operation not in OPERATIONS:
         raise SuiteError("", f"{verb}: must be one of {', '.join(OPERATIONS)}, or begin as a command of kubectl's does")
+    return operation, *_target(typed)
+
+
+def _target(typed: Typed) -> tuple[str, str]:
+    """Type and name.
+
+    Raises:
+        SuiteError: they are missing.
+    """
+    verb = typed.words[0] if typed.words else ""
     rest = typed.words[2 if verb in _TWO_WORDS else 1 :]
     kind, slash, name = rest[0].partition("/") if rest else ("", "", "")
     if not slash and verb in _DEFAULT_TYPES and len(rest) == 1:
@@ -80,7 +90,7 @@ def named(typed: Typed) -> tuple[str, str, str]:
         name = rest[1] if len(rest) > 1 else ""
     if not kind or not name:
         raise SuiteError("", "names no object: TYPE/NAME is missing")
-    return operation, kind, name
+    return kind, name
 
 
 def is_namespace(typed: Typed) -> bool:
@@ -159,7 +169,7 @@ def namespaces_of(client: Kubectl) -> dict[str, dict[str, str]]:
 
 def _object(client: Kubectl, typed: Typed) -> list[dict[str, Any]]:
     try:
-        _, kind, name = named(typed)
+        kind, name = _target(typed)
     except SuiteError:
         return []
     read = client.run("get", kind, name, "-n", typed.flags["namespace"], "-o", "json")

@@ -215,6 +215,11 @@ class TestFromACluster:
         assert "Only class and object" not in result.stdout
         assert all(call.startswith("--context=c ") for call in desk.calls)
 
+    def test_a_command_that_is_no_class_is_explained_by_the_object(self, desk: Desk) -> None:
+        desk.cluster(whoami=self.ME, namespace=self.NAMESPACE, deploy=WEB, **{"stepuppolicies.kube-stepup.io": {"items": [policy()]}})  # fmt: skip
+        result = desk.run("annotate", "deploy/web", "janitor/ttl=1s", "-n", "prod")
+        assert result.stdout.startswith("delete deployments.apps/web in prod (")
+
     def test_what_may_not_be_read_counts_as_matching(self, desk: Desk) -> None:
         selecting = policy(match={**policy()["spec"]["match"], "objectSelector": {"matchLabels": {"tier": "one"}}})
         desk.cluster(**{"stepuppolicies.kube-stepup.io": {"items": [selecting]}})

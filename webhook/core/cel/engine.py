@@ -23,7 +23,7 @@ MAX_DEPTH: Final = 100
 MAX_NESTED_COMPREHENSIONS: Final = 4
 
 _RESOURCE_FIELDS: Final = ("group", "version", "resource")
-_KNOWN_FIELDS: Final[Mapping[str, tuple[str, ...]]] = {
+KNOWN_FIELDS: Final[Mapping[str, tuple[str, ...]]] = {
     "request": (
         "kind",
         "resource",
@@ -173,11 +173,11 @@ def _typed_roots() -> dict[str, Any]:
         "text lists": kind.Map(kind.STRING, texts),
     }
     found = _roots()
-    for name, fields in _KNOWN_FIELDS.items():
+    for name, fields in KNOWN_FIELDS.items():
         found[name] = kind.DYN
         for below in fields:
             path = f"{name}.{below}"
-            is_dynamic = path in _KNOWN_FIELDS or path in _DYNAMIC
+            is_dynamic = path in KNOWN_FIELDS or path in _DYNAMIC
             found[path] = kind.DYN if is_dynamic else types.get(_NOT_TEXT.get(path, ""), kind.STRING)
     return found
 
@@ -229,7 +229,7 @@ def _path(node: Node) -> str:
 def _check(node: Node, field: str, *, formatted: bool = False) -> None:
     if isinstance(node, Select):
         above = _path(node.operand)
-        known = _KNOWN_FIELDS.get(above)
+        known = KNOWN_FIELDS.get(above)
         if known is not None and node.field not in known:
             raise PolicyError(f"{above} has no {node.field}; it has {', '.join(known)}", field=field)
     if isinstance(node, ListOf | MapOf) and node.mixed and not formatted:
