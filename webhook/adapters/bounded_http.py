@@ -41,6 +41,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
     waiting_since: float | None = None
     _head_bytes = 0
     _in_head = True
+    _begun = False
     _too_large = False
     _deadline: asyncio.TimerHandle | None = None
 
@@ -62,9 +63,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
             if not self._in_head:
                 # A head that begins in these bytes counts from the next: it may be longer by what is read at once, 256 KiB.
                 super().data_received(rest)
-                return
-            if self._deadline is None:
-                self._expect_within(self.head_seconds)
+                break
             room = self.max_head_bytes - self._head_bytes
             if room <= 0:
                 self._refuse()
@@ -72,6 +71,12 @@ class BoundedHttpProtocol(HttpToolsProtocol):
             part, rest = rest[:room], rest[room:]
             self._head_bytes += len(part)
             super().data_received(part)
+        # Only for what is still under way now: a request that came in one piece costs no timer.
+        if self._deadline is None and not self.transport.is_closing():
+            if not self._in_head:
+                self._expect_within(self.body_seconds)
+            elif self._begun or self._head_bytes:
+                self._expect_within(self.head_seconds)
 
     def on_message_begin(self) -> None:
         """A head begins.
@@ -82,8 +87,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         self.waiting_since = self.loop.time()
         if len(self.pipeline) >= self.max_pipelined:
             raise ValueError("too many pipelined requests")
-        if self._deadline is None:
-            self._expect_within(self.head_seconds)
+        self._begun = True
         super().on_message_begin()
 
     def on_header(self, name: bytes, value: bytes) -> None:
@@ -100,12 +104,13 @@ class BoundedHttpProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """The head is whole: the body is next."""
         self._in_head = False
-        self._expect_within(self.body_seconds)
+        self._expect_nothing()
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:
         """The request is whole: what comes next is another head."""
         self._in_head = True
+        self._begun = False
         self._head_bytes = 0
         self.waiting_since = None
         self._expect_nothing()
