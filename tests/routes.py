@@ -188,6 +188,7 @@ EXECS = [
     Route("exec", "attach", ["attach", "-n", "{ns}", "{pod}"], "PodAttachOptions", "subresource", passes=False),
     Route("exec", "copy", ["cp", "-n", "{ns}", "{pod}:/etc/hostname", "/dev/null"], "PodExecOptions (tar)", "subresource", passes=False),
     Route("exec", "port-forward", ["create", "--raw", PODS + "/portforward", "-f", "/dev/null"], "PodPortForwardOptions", "subresource", passes=False),
+    Route("exec", "port-forward by kubectl", ["port-forward", "-n", "{ns}", "{pod}", ":80"], "PodPortForwardOptions, by WebSocket", "subresource", passes=False),
     Route("exec", "pod proxy", ["get", "--raw", PODS + "/proxy/"], "PodProxyOptions", "subresource", passes=False),
     Route("exec", "pod proxy with a port", ["get", "--raw", PODS + ":8080/proxy/"], "the name has the port", "subresource", passes=False),
     Route("exec", "pod proxy with scheme and port", ["get", "--raw", "/api/v1/namespaces/{ns}/pods/https:{pod}:8443/proxy/"], "the name has both", "subresource", passes=False),

@@ -34,6 +34,14 @@ def names_of(arguments: list[str]) -> list[str]:
     return arguments[arguments.index("--") + 1 :] if "--" in arguments else []
 
 
+def made(state: dict[str, Any], path: str, spec: dict[str, Any]) -> dict[str, Any]:
+    if path == "elevationreviews":
+        state.setdefault("reviewed", []).append(spec)
+        return {"metadata": {}, "status": state["review"]}
+    status = {"provisioningURI": "otpauth://totp/x:alice?secret=ABCDEFGH", "secret": "ABCDEFGH", "phase": "Pending"}
+    return {"metadata": {"name": "totp-1"}, "status": status}
+
+
 def create(state: dict[str, Any], path: str, spec: dict[str, Any]) -> dict[str, Any]:
     if state.get("error"):
         fail(state["error"])
@@ -48,9 +56,8 @@ def create(state: dict[str, Any], path: str, spec: dict[str, Any]) -> dict[str, 
         challenge = {"acr_values": "aal2", "max_age": 300, "use": "Once", "scope": "Object", "policies": ["production"]}
         shown = state.get("shown") or spec
         return {"metadata": {"name": "elv-1"}, "spec": shown, "status": {"phase": "Pending", "challenge": challenge}}
-    if path == "authenticators":
-        status = {"provisioningURI": "otpauth://totp/x:alice?secret=ABCDEFGH", "secret": "ABCDEFGH", "phase": "Pending"}
-        return {"metadata": {"name": "totp-1"}, "status": status}
+    if path in {"elevationreviews", "authenticators"}:
+        return made(state, path, spec)
     state.setdefault("answers", []).append(spec)
     if path.endswith(("/answer", "/confirm")) and spec["code"] not in state.get("codes", []):
         refusal = state.get("refusals") or [{"code": "wrong-code", "message": "that code is wrong"}]
@@ -73,6 +80,8 @@ def get(state: dict[str, Any], arguments: list[str]) -> None:
         print(json.dumps({"items": items}))
     elif state.get("unreadable"):
         fail("Error from server (Forbidden): deployments.apps is forbidden\n")
+    elif output == "jsonpath={.metadata}":
+        print(json.dumps(state.get("metadata", {})))
     elif output.startswith("custom-columns"):
         for name in names_of(arguments):
             if name in state["objects"]:

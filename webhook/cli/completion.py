@@ -15,11 +15,8 @@ PROGRAM: Final = "kubectl-elevate"
 VARIABLE: Final = "_KUBECTL_ELEVATE_COMPLETE"
 NO_FILES: Final = ":4"  # cobra's ShellCompDirectiveNoFileComp
 RECIPE: Final = """\
-# `kubectl elevate <TAB>` is completed by kubectl (1.26 and later), which asks a program that it finds on the PATH.
-# Save these two lines there as `kubectl_complete-elevate`, and make it executable:
-#
-#   #!/bin/sh
-#   exec kubectl-elevate __complete "$@"
+# This completes `kubectl-elevate`. `kubectl elevate <TAB>` is completed by kubectl's own completion (1.26 and later), which
+# asks the program `kubectl_complete-elevate` that is installed beside this one.
 """
 
 

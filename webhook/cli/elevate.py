@@ -15,7 +15,7 @@ import typer
 from webhook.cli import flags
 from webhook.cli.exits import INTERRUPTED, OK, TABLE, USAGE, ElevateError
 from webhook.cli.kubectl import Kubectl
-from webhook.cli.targets import OPERATIONS, operations_of
+from webhook.cli.targets import OPERATIONS, Wanted, operations_of
 
 COMPLETE_VARIABLE: Final = "_KUBECTL_ELEVATE_COMPLETE"
 CARRIERS: Final = ("auto", "record", "annotation")
@@ -67,6 +67,29 @@ def _is_json(output: str) -> bool:
     return output == "json"
 
 
+def _wanted(
+    operations: tuple[str, ...],
+    targets: list[str] | None,
+    change: str,
+    scope: str,
+    selector: str,
+    files: list[str] | None,
+) -> Wanted:
+    from webhook.cli.targets import SCOPES
+
+    if scope not in SCOPES:
+        raise ElevateError(f"--scope: must be one of {', '.join(SCOPES)}", USAGE)
+    return Wanted(
+        operations=operations,
+        targets=tuple(targets or ()),
+        namespace=_Run.namespace,
+        changes=tuple(change.split(",")) if change else (),
+        scope=scope,
+        selector=selector,
+        files=tuple(files or ()),
+    )
+
+
 def _elevate(  # one set of options for all five operations
     operations: str,
     targets: list[str] | None,
@@ -81,21 +104,12 @@ def _elevate(  # one set of options for all five operations
     from dataclasses import replace
 
     from webhook.cli.elevation import annotate, can_be_annotated, say, step_up
-    from webhook.cli.targets import PLACEHOLDER, SCOPES, Wanted, details_of
+    from webhook.cli.targets import PLACEHOLDER, details_of
 
-    if scope not in SCOPES or carrier not in CARRIERS:
-        wrong, allowed = ("--scope", SCOPES) if scope not in SCOPES else ("--carrier", CARRIERS)
-        raise ElevateError(f"{wrong}: must be one of {', '.join(allowed)}", USAGE)
+    if carrier not in CARRIERS:
+        raise ElevateError(f"--carrier: must be one of {', '.join(CARRIERS)}", USAGE)
     as_json = _is_json(output)
-    wanted = Wanted(
-        operations=operations_of(operations),
-        targets=tuple(targets or ()),
-        namespace=_Run.namespace,
-        changes=tuple(change.split(",")) if change else (),
-        scope=scope,
-        selector=selector,
-        files=tuple(files or ()),
-    )
+    wanted = _wanted(operations_of(operations), targets, change, scope, selector, files)
     kubectl = _kubectl()
     details = details_of(wanted, kubectl)
     result = step_up(kubectl, details, "" if reason == PLACEHOLDER else reason)
@@ -144,6 +158,26 @@ def run_command(reason: Reason = "", carrier: Carrier = "auto") -> None:
 
 
 @app.command()
+def explain(
+    operation: Annotated[str, typer.Argument(help="One of the operations above, or several with commas.")],
+    targets: Targets = None,
+    change: Change = "",
+    scope: Scope = "object",
+    selector: Selector = "",
+    filename: Files = None,
+    output: Output = "",
+) -> None:
+    """Which policies would ask you for a step-up, by which rule, for what; and which do not, and why."""
+    from webhook.cli.reviews import explain as tell
+
+    operations = operations_of(operation)
+    if not operations:
+        raise ElevateError(f"{operation!r} is no operation; they are {', '.join(OPERATIONS)}", USAGE)
+    wanted = _wanted(operations, targets, change, scope, selector, filename)
+    tell(_kubectl(), wanted, as_json=_is_json(output))
+
+
+@app.command()
 def enroll(
     ticket: Annotated[str, typer.Option(help="The one-time ticket that an operator gave you.")] = "",
     resume: Annotated[bool, typer.Option("--resume", help="Give the first code of the secret that was shown.")] = False,
@@ -186,7 +220,7 @@ def revoke(
 
 @app.command()
 def completion(shell: Annotated[str, typer.Argument(help="bash, zsh, fish or powershell")]) -> None:
-    """Print a completion script; kubectl's own completion uses the same through `kubectl_complete-elevate`."""
+    """Print a completion script for `kubectl-elevate`; `kubectl elevate` is completed by kubectl's own completion."""
     from webhook.cli.completion import SHELLS, script
 
     if shell not in SHELLS:

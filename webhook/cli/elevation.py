@@ -72,13 +72,18 @@ def described(request: dict[str, Any]) -> list[str]:
     asked_by = f" (polic{'ies' if ', ' in policies else 'y'} {policies})" if policies else ""
     found = []
     for detail in request["spec"]["details"]:
-        group, resource = detail.get("group", ""), detail.get("resource", "")
-        kind = f"{resource}.{group}" if group else resource
+        kind = kind_of(detail)
         names = [one["name"] for one in detail.get("objects") or []]
         what = " ".join(f"{kind}/{name}" for name in names) or f"all {kind or 'objects'}"
         where = f" in {detail['namespace']}" if detail.get("namespace") else ""
         found.append(printable(f"{detail['operation']} {what}{where}{asked_by}"))
     return found
+
+
+def kind_of(detail: dict[str, Any]) -> str:
+    """``deployments.apps``, ``pods``; empty where it is any kind."""
+    group, resource = detail.get("group", ""), detail.get("resource", "")
+    return f"{resource}.{group}" if group else str(resource)
 
 
 def printable(text: str) -> str:

@@ -26,6 +26,7 @@ from webhook.core.explanation import (
     NOT_TOLD,
     NOT_WEAKENED,
     OBJECT,
+    OF_NAMESPACE,
     RESOURCE,
     SUBJECT,
     TAKES_OTHERS,
@@ -127,9 +128,7 @@ class _Witness:
         if not any(policy.can_match_namespace(name, one) for one in sets):
             return f"it is not about the namespace {name}"
         if sets == [None] and policy.spec.match.namespace_selector is not None:
-            notes.append(
-                f"the labels of the namespace {name} are not known, so its namespaceSelector is taken to select it"
-            )
+            notes.append(f"{OF_NAMESPACE} {name} are not known, so its namespaceSelector is taken to select it")
         return ""
 
     def _selects(self, policy: Policy, action: Action, notes: list[str]) -> bool:

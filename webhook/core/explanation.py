@@ -25,10 +25,15 @@ NOT_WEAKENED: Final = "not-weakened"
 VERDICTS: Final = (APPLIES, NAMESPACE, CLASS, RESOURCE, SUBJECT, OBJECT, CONDITION, EXEMPT, BREAK_GLASS, NOT_WEAKENED)
 """``applies``, or what the policy or rule fails on, in the order in which it is looked at."""
 
+SILENT: Final = "Audit"
+
 TRUE: Final = "true"
 FALSE: Final = "false"
 UNKNOWN: Final = "unknown"
 NOT_REACHED: Final = "not-reached"
+
+OF_NAMESPACE: Final = "the labels of the namespace"
+"""How a note begins that tells whether a namespace is there: not every person may know."""
 
 NOT_TOLD: Final = "what it reads is told only by the request itself"
 TAKES_OTHERS: Final = "it would have to be true of everything that goes with this object"
@@ -101,8 +106,8 @@ class Explanation(msgspec.Struct, frozen=True):
     def of_the_person(self) -> Explanation:
         """What may be told to the person themselves: policies that ask them, and would but for a condition or an exemption.
 
-        Policies for others, other namespaces and other objects are left out, as are rules for other classes and resources, and
-        what conditions say (where they stand is enough to ask an operator about).
+        Policies for others, other namespaces and other objects are left out, as are those that audit in silence, rules for
+        other classes and resources, and what conditions say (where they stand is enough to ask an operator about).
         """
         return Explanation(tuple(ActionSays(one.action, _told(one.policies)) for one in self.actions))
 
@@ -115,6 +120,7 @@ def _told(policies: Iterable[PolicySays]) -> tuple[PolicySays, ...]:
     return tuple(
         msgspec.structs.replace(
             policy,
+            notes=tuple(note for note in policy.notes if not note.startswith(OF_NAMESPACE)),
             rules=tuple(
                 msgspec.structs.replace(rule, conditions=tuple(_without_text(one) for one in rule.conditions))
                 for rule in policy.rules
@@ -122,7 +128,7 @@ def _told(policies: Iterable[PolicySays]) -> tuple[PolicySays, ...]:
             ),
         )
         for policy in policies
-        if policy.verdict in {APPLIES, CONDITION, EXEMPT, BREAK_GLASS}
+        if policy.verdict in {APPLIES, CONDITION, EXEMPT, BREAK_GLASS} and policy.enforcement != SILENT
     )
 
 
@@ -151,11 +157,12 @@ def _policy_to_dict(policy: PolicySays) -> dict[str, Any]:
         "verdict": policy.verdict,
         "why": policy.why,
         "notes": list(policy.notes),
-        "rules": [_rule_to_dict(rule) for rule in policy.rules],
+        "rules": [rule_to_dict(rule) for rule in policy.rules],
     }
 
 
-def _rule_to_dict(rule: RuleSays) -> dict[str, Any]:
+def rule_to_dict(rule: RuleSays) -> dict[str, Any]:
+    """JSON form of what a rule says; with what it takes, where it applies."""
     found: dict[str, Any] = {"rule": rule.rule, "verdict": rule.verdict, "why": rule.why}
     if rule.conditions:
         conditions = [msgspec.structs.asdict(one) for one in rule.conditions]

@@ -19,6 +19,7 @@ from webhook.adapters.elevation_store import ElevationStore
 from webhook.adapters.envelope import Envelope
 from webhook.adapters.kube import KubeClient
 from webhook.adapters.signing_keys import SigningKeys
+from webhook.core.assertion import Expected
 from webhook.core.identity import ImpersonatingProxies
 from webhook.elevation import discovery
 from webhook.elevation.bodies import (
@@ -27,6 +28,7 @@ from webhook.elevation.bodies import (
     Username,
     WantedAuthenticator,
     WantedElevation,
+    WantedReview,
 )
 from webhook.elevation.enrolment import Enrolment
 from webhook.elevation.factors import available
@@ -37,6 +39,7 @@ from webhook.elevation.minting import Mint
 from webhook.elevation.options import refuse_unsupported, selected_name
 from webhook.elevation.requests import ElevationRequests
 from webhook.elevation.resources import GROUP_VERSION
+from webhook.elevation.reviews import ElevationReviews
 from webhook.elevation.status import success
 from webhook.elevation.tables import ACCEPTS_TABLE, now, table
 from webhook.errors import RequestError, StepUpError, StoreUnavailableError
@@ -97,6 +100,14 @@ class Services:
             self.state.index,
             options,
             session_extra_key=settings.session_extra_key,
+            own_namespace=settings.namespace,
+            controllers=(*settings.controllers.service_accounts, *settings.controller.own_service_accounts),
+            clock=clock,
+        )
+        self.reviews = ElevationReviews(
+            ElevationStore(kube),
+            self.state.index,
+            Expected(settings.issuer, settings.audience, settings.session_extra_key.lower()),
             own_namespace=settings.namespace,
             controllers=(*settings.controllers.service_accounts, *settings.controller.own_service_accounts),
             clock=clock,
@@ -216,6 +227,12 @@ def _add_elevation_requests(app: FastAPI, services: Services) -> None:
         who, given = await posted(request, "ChallengeAnswer", Answer)
         services.require_ready()
         return json_response(await service.answer(who, name, given), 201)
+
+    @app.post(f"{BASE}/elevationreviews")
+    async def review(request: Request) -> Response:
+        who, wanted = await posted(request, "ElevationReview", WantedReview)
+        services.require_ready()
+        return json_response(await services.reviews.review(who, wanted), 201)
 
     @app.post(path + "/{name}/revoke")
     async def revoke_any(request: Request, name: str) -> Response:

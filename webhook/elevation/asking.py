@@ -73,8 +73,8 @@ class Asking:
         details = wanted.authorization_details()
         requirements = self._needs.of(requester.user, details)
         if not requirements:
-            status = {"phase": "NotRequired", "message": self._needs.why_none(requester.user, details)}
-            return request_object("", wanted_spec(wanted), status)
+            reason = self._needs.why_none(requester.user, details)
+            return request_object("", wanted_spec(wanted), {"phase": "NotRequired", "message": reason})
         challenge = merged(requirements)
         _check_scope(details, challenge)
         _check_reason(wanted.reason, requirements)

@@ -9,6 +9,7 @@ import msgspec
 
 from webhook.core.assertion import DETAIL_TYPE, AuthorizationDetail
 from webhook.core.operation import OPERATIONS
+from webhook.core.preview import KnownObject
 from webhook.core.requirement import SCOPES
 from webhook.errors import RequestError
 
@@ -107,6 +108,37 @@ class WantedElevation(_Strict, frozen=True):
         """The details in the form that policies and assertions use."""
         plain = [{**msgspec.to_builtins(one), "type": DETAIL_TYPE} for one in self.details]
         return msgspec.convert(plain, list[AuthorizationDetail])
+
+
+class WantedMetadata(_Strict, frozen=True):
+    """What the person can read of the one object that a review is about."""
+
+    labels: dict[str, str] = {}
+    annotations: dict[str, str] = {}
+
+
+class WantedReview(WantedElevation, frozen=True):
+    """``spec`` of an ElevationReview."""
+
+    object: WantedMetadata | None = None
+
+    def checked(self) -> None:
+        """Refuse what cannot be meant.
+
+        Raises:
+            RequestError: ``invalid``, naming the field.
+        """
+        super().checked()
+        names = {(one.namespace, one.resource, target.name) for one in self.details for target in one.objects}
+        _expect(
+            self.object is None or len(names) == 1,
+            "spec.object",
+            "is of one object, and the details name another number",
+        )
+
+    def known_object(self) -> KnownObject | None:
+        """The object's metadata in the form that policies are asked with."""
+        return None if self.object is None else KnownObject(self.object.labels, self.object.annotations)
 
 
 class Answer(_Strict, frozen=True):

@@ -57,6 +57,7 @@ _DETAIL = _object(
     scope=_text("Object, Resource or Namespace.", default="Object"),
     objects=_array("The objects, with scope Object.", _TARGET),
 )
+_STRINGS: JSON = {"type": "object", "additionalProperties": {"type": "string"}}
 _ACCEPTED = {"type": "boolean", "description": "Whether the code was right."}
 _CODE = _text("Stable code of the problem, such as wrong-code or too-many-attempts.")
 _SECONDS = {"type": "integer", "format": "int32", "description": "Seconds to wait before the next try."}
@@ -113,6 +114,35 @@ RESOURCES: Final = (
         description="Revokes anybody's elevation; for operators.",
         spec=_object("Nothing is needed."),
         status=_object("What became of it.", phase=_text("Revoked.")),
+    ),
+    Resource(
+        name="elevationreviews",
+        kind="ElevationReview",
+        singular="elevationreview",
+        verbs=("create",),
+        description="Tells which policies would ask you for a step-up, by which rule and for what. Nothing is stored.",
+        spec=_object(
+            "What you would do.",
+            details=_array("The operations.", _DETAIL),
+            reason=_text("Not looked at."),
+            object=_object(
+                "Metadata of the one object, as far as you may read it; what depends on it is unknown otherwise.",
+                labels=_STRINGS,
+                annotations=_STRINGS,
+            ),
+        ),
+        status=_object(
+            "What policies say to it.",
+            required={"type": "boolean", "description": "Whether a step-up is asked for."},
+            satisfied={"type": "boolean", "description": "Whether those that you have do for all of it."},
+            challenge=_object("All that is asked for, in RFC 9470's terms."),
+            actions=_array(
+                "Each operation on each object.",
+                _object(
+                    "One of them.", policies=_array("Policies that have a say.", _object("Verdict, why, and rules."))
+                ),
+            ),
+        ),
     ),
     Resource(
         name="authenticators",
