@@ -118,13 +118,17 @@ def other(state: dict[str, Any], verb: str, rest: list[str]) -> int:
     if verb == "patch":
         state["patched"] = json.loads(Path(option(rest, "--patch-file")).read_text())
         return int(bool(state.get("unpatchable")))
+    namespace = state.get("manifest_namespace")
+    if verb == "create" and namespace and "-n" in rest:
+        fail(f'error: the namespace from the provided object "{namespace}" does not match the namespace "prod".\n')
+    metadata = {"name": "fresh", **({"namespace": namespace} if namespace else {})}
     if verb == "config" and not state["namespace"]:
         fail("error: current-context must exist in order to minify\n")
     answers = {
         "config": state["namespace"],
         "api-resources": "widgets   wd   example.com/v1   true   Widget",
         "__complete": "deploy/web\tdesc\ndeploy/wet\n:4",
-        "create": json.dumps({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "fresh"}}),
+        "create": json.dumps({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": metadata}),
     }
     print(answers[verb])
     return 0

@@ -6,7 +6,7 @@ import json
 import os
 import re
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -25,6 +25,7 @@ _MAKE_PODS: Final = frozenset(
 )
 # Their objects may be about to be created.
 _MAY_CREATE: Final = frozenset({"access", "deploy", "guard"})
+_OTHER_NAMESPACE: Final = "does not match the namespace"
 _CHANGE: Final = re.compile(r"^(-|[0-9a-f]{16,64})$")
 
 
@@ -49,7 +50,7 @@ class Wanted:
     def described(self) -> str:
         """For people: ``delete deployments.apps/web in prod``."""
         where = f" in {self.namespace}" if self.namespace else ""
-        what = " ".join(self.targets) or self.selector or " ".join(self.files) or "everything"
+        what = " ".join((*self.targets, *filter(None, [self.selector]), *self.files)) or "everything"
         return f"{' and '.join(self.operations)} {what}{where}"
 
 
@@ -83,7 +84,8 @@ def details_of(wanted: Wanted, kubectl: Kubectl, *, must_exist: bool = True) -> 
         kinds = [target.partition("/")[0] for target in wanted.targets]
         found = [_kind(kind, wanted, kubectl) for kind in dict.fromkeys(kinds)]
     elif wanted.files and _MAY_CREATE & set(wanted.operations):
-        found = _described_by_files(wanted, kubectl)
+        found = _described_by_files(replace(wanted, targets=()), kubectl)
+        found += _named(wanted, kubectl, must_exist=False) if wanted.targets else []
     elif wanted.selector or wanted.files:
         found = _listed(wanted, kubectl)
     else:
@@ -207,6 +209,9 @@ def _items(wanted: Wanted, kubectl: Kubectl, verb: str, *arguments: str) -> list
     what = [*wanted.targets, *(word for file in wanted.files for word in ("-f", file))]
     given = sys.stdin.read() if "-" in wanted.files else None
     result = kubectl.run(verb, *what, *where, *arguments, "-o", "json", stdin=given)
+    if result.returncode != 0 and where and _OTHER_NAMESPACE in result.stderr:
+        # A manifest that names several namespaces; the given one is for what is named beside it.
+        result = kubectl.run(verb, *what, *arguments, "-o", "json", stdin=given)
     if result.returncode != 0:
         raise ElevateError(result.stderr.strip() or f"kubectl {verb} failed", USAGE)
     return [item for document in _documents(result.stdout) for item in document.get("items", [document])]

@@ -27,6 +27,11 @@ from webhook.cli.targets import Wanted, details_of, own_namespace
 ROUNDS: Final = 5
 HELM_UNINSTALL: Final = frozenset({"uninstall", "del", "delete", "un"})
 HELM_DEBUG: Final = "HELM_DEBUG"
+HELM_RECORD: Final = (
+    "helm's own record is guarded here, and helm names one refusal at a time and then cannot mend its record: nothing was asked."
+    " Step up for everything first: `helm template …` with the same values into a file, then `kubectl elevate guard -f FILE"
+    " secret/RECORD -n NAMESPACE`, then helm (docs/operations.md)"
+)
 MADE_UP: Final = "pods/node-debugger-"
 NOT_REPLAYED: Final = (
     "its standard input was too long to be kept, so it is not run again: run it once more yourself, it passes now"
@@ -61,6 +66,10 @@ def run(command: Sequence[str], *, reason: str, carrier: str, own_flags: Sequenc
             for doubt in doubts:
                 say(doubt)
             if not fresh:
+                return exit_code
+            if command_line.program == "helm" and any(map(_is_helms_record, fresh)):
+                refusals.show()
+                say(HELM_RECORD)
                 return exit_code
             try:
                 _elevate(kubectl, fresh, reason, carrier)
@@ -110,6 +119,10 @@ class _Judge:
 
     def _objection(self, one: Wanted) -> str:
         return next(filter(None, (objection(claim, self._command, self._cluster) for claim in _claims(one))), "")
+
+
+def _is_helms_record(one: Wanted) -> bool:
+    return "guard" in one.operations and any(target.startswith("secrets/sh.helm.release.") for target in one.targets)
 
 
 def _as_it_will_be(one: Wanted) -> Wanted:

@@ -74,6 +74,20 @@ def test_a_manifest_of_what_is_not_there_yet(desk: Desk) -> None:
     assert asked(desk)[0]["objects"] == [{"name": "fresh"}]
 
 
+def test_a_manifest_and_what_is_named_beside_it_are_one_proof(desk: Desk) -> None:
+    desk.prints("123456")
+    assert desk.run("guard", "-f", "all.yaml", "secret/record", "-n", "prod").returncode == exits.OK
+    found = [(one["resource"], one["namespace"], one["objects"][0]["name"]) for one in asked(desk)]
+    assert found == [("deployments", "prod", "fresh"), ("secrets", "prod", "record")]
+
+
+def test_a_manifest_may_name_other_namespaces_than_the_one_given(desk: Desk) -> None:
+    desk.prints("123456")
+    desk.set(manifest_namespace="kube-system")
+    assert desk.run("guard", "-f", "all.yaml", "-n", "prod").returncode == exits.OK
+    assert asked(desk)[0]["namespace"] == "kube-system"
+
+
 def test_a_manifest_from_standard_input_reaches_kubectl(desk: Desk) -> None:
     desk.prints("123456")
     assert desk.run("delete", "-f", "-", text="kind: Deployment\n").returncode == exits.OK

@@ -204,6 +204,28 @@ def test_a_refusal_of_something_else_is_told_and_not_acted_on(desk: Desk, comman
     assert runs(desk) == 1
 
 
+def test_helm_whose_own_record_is_guarded_is_not_led_into_a_half(desk: Desk) -> None:
+    """It would be left pending, and helm would refuse to go on."""
+    desk.prints("123456")
+    record = refuse("guard", "secrets/sh.helm.release.v1.shop.v2", "kube-stepup", "Error: UPGRADE FAILED: create: ")
+    (desk.folder / "printed").write_text(record)
+    desk.program("helm", '#!/bin/sh\necho run >> "$HOME/runs"\ncat "$HOME/printed" >&2\nexit 1\n')
+    result = desk.run("--", "helm", "upgrade", "shop", "./chart", "-n", "kube-stepup")
+    assert result.returncode == 1
+    assert result.stderr.startswith(record)
+    assert "kubectl elevate guard -f FILE secret/RECORD" in result.stderr
+    assert "asked" not in desk.state
+    assert runs(desk) == 1
+
+
+def test_a_debugging_pod_that_gets_another_name_at_each_try_is_asked_for_by_its_kind(desk: Desk) -> None:
+    desk.prints("123456")
+    relaying(desk, refuse("deploy", "pods/node-debugger-n1-x7k2p", "prod"))
+    desk.run("--", "kubectl", "debug", "node/n1", "-n", "prod", "--image=i")
+    (details,) = desk.state["asked"]
+    assert [(one["scope"], one["resource"], one["namespace"]) for one in details] == [("Resource", "pods", "prod")]
+
+
 def test_only_the_very_last_refusal_of_a_stream_counts(desk: Desk) -> None:
     desk.prints("123456")
     relaying(desk, refuse("exec", "pods/web-1", "dev") + EXEC)
