@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import base64
+import gzip
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.cluster.sites import Site, workload
+from tests.custom_resources import definition
 
 DOCUMENT = Path(__file__).parent.parent / "docs" / "bypasses.md"
 Text = Callable[[Site, str], str]
@@ -34,6 +37,7 @@ class Route:
         before: objects that must be there first (YAML).
         prepare: commands that somebody exempt runs first.
         passes: whether it is also tried with proof (a stream has no end to wait for).
+        shared: whether it reaches into all namespaces, so that staging is not left alone.
     """
 
     effect: str
@@ -47,6 +51,7 @@ class Route:
     before: Text | None = None
     prepare: tuple[list[str], ...] = ()
     passes: bool = True
+    shared: bool = False
 
     @property
     def refusal(self) -> str:
@@ -161,7 +166,7 @@ DELETES = [
     Route("delete", "job with a time to live", [*PATCH, "job/batch", "-p", '{{"spec":{{"ttlSecondsAfterFinished":0}}}}'], SPEC, KIND, probe=JOB_SPEC, before=dump(job("batch"))),
     Route("delete", "job with a deadline", [*PATCH, "job/batch", "-p", '{{"spec":{{"activeDeadlineSeconds":1}}}}'], SPEC, KIND, probe=JOB_SPEC, before=dump(job("batch"))),
     Route("delete", "job suspended, its pods go", [*PATCH, "job/batch", "-p", '{{"spec":{{"suspend":true}}}}'], SPEC, KIND, names="delete and scale", probe=JOB_SPEC, before=dump(job("batch"))),
-    Route("delete", "adoption by a replica set that wants none", ["create", "-f", "-"], SPEC, "creation of a workload with no replicas", names="deploy and scale", probe=get("pod/naked", "-o", "name"), before=dump(pod("naked", labels={"naked": "yes"})), stdin=dump(named("ReplicaSet", "apps/v1", "eater", spec={"replicas": 0, "selector": {"matchLabels": {"naked": "yes"}}, "template": {"metadata": {"labels": {"naked": "yes"}}, "spec": {"containers": [{"name": "c", "image": "i"}]}}}))),
+    Route("delete", "adoption by a replica set that wants none", ["create", "-f", "-"], SPEC, "creation of a workload with no replicas", names="deploy and scale and delete", probe=get("pod/naked", "-o", "name"), before=dump(pod("naked", labels={"naked": "yes"})), stdin=dump(named("ReplicaSet", "apps/v1", "eater", spec={"replicas": 0, "selector": {"matchLabels": {"naked": "yes"}}, "template": {"metadata": {"labels": {"naked": "yes"}}, "spec": {"containers": [{"name": "c", "image": "i"}]}}}))),
 ]  # fmt: skip
 
 SCALES = [
@@ -243,7 +248,40 @@ GUARDS = [
     Route("guard", "our own secrets", ["delete", "secret/kube-stepup-signing-keys", "-n", "kube-stepup"], OLD, "guard", probe=lambda site, _: site.get("secrets", "-o", "name", namespace="kube-stepup"), passes=False),
 ]  # fmt: skip
 
-ROUTES = [*DELETES, *SCALES, *EXECS, *DEPLOYS, *ACCESSES, *GUARDS]
+CLUSTER = named("Cluster", "cnpg.io/v1", "db", spec={"size": 3, "storage": "1Gi"})
+SERVER = named("Server", "example.com/v1", "one", spec={})
+ORDER = named("Order", "example.com/v1", "one", spec={"target": "a"})
+APPLICATION = named("Application", "argoproj.io/v1", "shop", spec={"source": {"targetRevision": "v1"}})
+SPARE = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "{ns}"}}
+THINGS = definition("{ns}.example.com", "things", "Thing")
+VOLUME = {"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": "{ns}"}, "spec": {"capacity": {"storage": "1Gi"}, "accessModes": ["ReadWriteOnce"], "persistentVolumeReclaimPolicy": "Retain", "hostPath": {"path": "/x"}, "claimRef": {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "namespace": "{ns}", "name": "data"}}}  # fmt: skip
+DATABASES = get("clusters.cnpg.io", "-o", "jsonpath={.items[*].spec}")
+RELEASE = named("Secret", "v1", "sh.helm.release.v1.web.v1", type="helm.sh/release.v1", data={"release": base64.b64encode(base64.b64encode(gzip.compress(b'{"name":"web","manifest":"a"}', mtime=0))).decode()})  # fmt: skip
+RAW, DEPUTY, ALONG = "raw operation", "table of deputies", "table of cascades"
+
+RAWS = [
+    Route("raw", "database created", ["create", "-f", "-"], "verb and resource", RAW, names="create:cnpg.io/clusters", probe=DATABASES, stdin=dump(CLUSTER)),
+    Route("raw", "database changed", [*PATCH, "clusters.cnpg.io/db", "-p", '{{"spec":{{"storage":"2Gi"}}}}'], "verb and resource", RAW, names="update:cnpg.io/clusters", probe=DATABASES, before=dump(CLUSTER)),
+    Route("raw", "database changed by server-side apply", ["apply", "--server-side", "--force-conflicts", "-f", "-"], "verb and resource", RAW, names="update:cnpg.io/clusters", probe=DATABASES, before=dump(CLUSTER), stdin=dump(named("Cluster", "cnpg.io/v1", "db", spec={"size": 3, "storage": "3Gi"}))),
+    Route("raw", "status of a database", [*PATCH, "clusters.cnpg.io/db", "--subresource=status", "-p", '{{"status":{{"phase":"gone"}}}}'], "verb, resource and subresource", RAW, names="update:cnpg.io/clusters/status", probe=get("clusters.cnpg.io", "-o", "jsonpath={.items[*].status}"), before=dump(CLUSTER)),
+    Route("raw", "database deleted", ["delete", "clusters.cnpg.io/db", "-n", "{ns}"], NAME, RAW, names="delete", probe=DATABASES, before=dump(CLUSTER)),
+    Route("raw", "server restarted by an annotation", ["annotate", "servers.example.com/one", "example.com/restart=now", "-n", "{ns}"], META, "raw operation with a condition", names="update:example.com/servers", probe=get("servers.example.com", "-o", "jsonpath={.items[*].metadata.annotations}"), before=dump(SERVER)),
+    Route("raw", "connection by name", ["get", "--raw", "/api/v1/namespaces/{ns}/services/raw:80/proxy/"], "ServiceProxyOptions", "raw operation with a condition", names="exec and connect:core/services/proxy", before=dump(named("Service", "v1", "raw", spec={"ports": [{"port": 80}]})), passes=False),
+    Route("scale", "replicas of a custom resource where it has them", [*PATCH, "clusters.cnpg.io/db", "-p", '{{"spec":{{"size":0}}}}'], SPEC, "specReplicasPath of its definition", names="scale and update:cnpg.io/clusters", probe=DATABASES, before=dump(CLUSTER)),
+    Route("scale", "scale of a custom resource", ["scale", "clusters.cnpg.io/db", "--replicas=1", "-n", "{ns}"], "Scale", SHAPE, names="scale and update:cnpg.io/clusters/scale", probe=DATABASES, before=dump(CLUSTER)),
+    Route("deploy", "Argo CD application made", ["create", "-f", "-"], SPEC, DEPUTY, probe=get("applications.argoproj.io", "-o", "name"), stdin=dump(APPLICATION)),
+    Route("deploy", "Argo CD application changed", [*PATCH, "applications.argoproj.io/shop", "-p", '{{"spec":{{"source":{{"targetRevision":"v2"}}}}}}'], SPEC, DEPUTY, probe=get("applications.argoproj.io", "-o", "jsonpath={.items[*].spec}"), before=dump(APPLICATION)),
+    Route("deploy", "order to a controller that operators named", [*PATCH, "orders.example.com/one", "-p", '{{"spec":{{"target":"b"}}}}'], SPEC, "StepUpConfiguration", probe=get("orders.example.com", "-o", "jsonpath={.items[*].spec}"), before=dump(ORDER)),
+    Route("deploy", "release that Helm has stored", [*PATCH, "secret/sh.helm.release.v1.web.v1", "-p", '{{"data":{{"release":"eA=="}}}}'], "data, before and after", KIND, probe=get("secret/sh.helm.release.v1.web.v1", "-o", "jsonpath={.data}"), before=dump(RELEASE)),
+    Route("delete", "metadata that operators named", ["annotate", "deploy/web", "example.com/delete-after=1h", "-n", "{ns}"], META, "StepUpConfiguration", probe=get("deploy/web", "-o", "jsonpath={.metadata.annotations}")),
+    Route("delete", "definition of custom resources deleted", ["delete", "crd/things.{ns}.example.com", "--wait=false"], NAME, ALONG, probe=lambda site, ns: site.get(f"crd/things.{ns}.example.com", "-o", "jsonpath={.metadata.deletionTimestamp}{.metadata.name}"), before=dump(THINGS), shared=True),
+    Route("delete", "definition of custom resources that is served no more", ["patch", "crd/things.{ns}.example.com", "--type=json", "-p", '[{{"op":"replace","path":"/spec/versions/0/served","value":false}}]'], SPEC, ALONG, probe=lambda site, ns: site.get(f"crd/things.{ns}.example.com", "-o", "jsonpath={.spec.versions[0].served}"), before=dump(THINGS), shared=True),
+    Route("delete", "node", ["delete", "node/{ns}", "--wait=false"], NAME, ALONG, probe=lambda site, ns: site.get("node", ns, "-o", "name"), before=dump(SPARE), shared=True),
+    Route("drain", "node that throws its pods out", ["taint", "node", "{ns}", "gone=now:NoExecute"], SPEC, ALONG, probe=lambda site, ns: site.get("node", ns, "-o", "jsonpath={.spec.taints[*].key}"), before=dump(SPARE), shared=True),
+    Route("delete", "volume that a claim has", ["delete", "pv/{ns}", "--wait=false"], "claimRef of oldObject", ALONG, probe=lambda site, ns: site.get("pv", ns, "-o", "jsonpath={.metadata.name}{.metadata.deletionTimestamp}"), before=dump(VOLUME)),
+]  # fmt: skip
+
+ROUTES = [*DELETES, *SCALES, *EXECS, *DEPLOYS, *ACCESSES, *RAWS, *GUARDS]
 
 RENDER = "[`stepup guard render`](operations.md#hold-what-admission-never-sees)"
 OPEN = [
@@ -258,9 +296,11 @@ OPEN = [
     ("guard", "webhook configurations and admission policies", "never sent to webhooks", f"closed by {RENDER} from 1.37; on managed clusters it holds webhook configurations, and RBAC the policies that do so"),
     ("guard", "our namespace and definitions while admission is down", "asked about by the entry that fails open, so that they can be repaired", f"closed by {RENDER}"),
     ("guard", "a mutating webhook or policy that changes our objects on their way", "never sent to webhooks", f"closed by {RENDER}; on managed clusters for webhooks alone"),
-    ("delete", "a Service's selector, an emptied ConfigMap, a denying NetworkPolicy", "out of service, still there: no class yet", "a rule of its own once raw verbs are supported"),
+    ("delete", "a Service's selector, an emptied ConfigMap, a denying NetworkPolicy", "out of service, still there: no class of its own", "raw operations, such as update:core/services, with a condition"),
     ("deploy", "a mutable tag, or a ConfigMap that a pod runs as code", "nothing of the workload changes", "digests in images; immutable ConfigMaps"),
-    ("deploy", "custom resources that an exempt controller acts on (Argo CD, Flux, Helm release Secrets)", "the exempt controller does the deed", "do not exempt deputies, or guard their sources"),
+    ("deploy", "a custom resource that an exempt controller acts on, and that no table names", "the exempt controller does the deed", "name it in the StepUpConfiguration; do not exempt deputies"),
+    ("deploy", "what an order points to (a Git branch, a chart, an image tag)", "nothing of the order changes", "pin revisions; guard the sources"),
+    ("delete", "adoption by a DaemonSet, or by a StatefulSet that wants some", "it may be an ordinary new workload", "a rule on deploy"),
 ]  # fmt: skip
 
 

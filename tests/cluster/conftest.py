@@ -12,6 +12,7 @@ from tests.builders import policy
 from tests.cluster.sites import Site, workload
 from tests.controlplane import ControlPlane
 from tests.controlplane.cluster import ADMIN
+from tests.custom_resources import CONFIGURATION, DEFINITIONS, by_name
 from tests.deployment import Deployment
 from tests.people import Person
 
@@ -24,7 +25,14 @@ def deployment(control_plane: ControlPlane) -> Iterator[Deployment]:
             "namespaceSelector": {"matchLabels": {"env": "prod"}},
             "exempt": {"users": ["robot", "admin"], "serviceAccounts": ["argocd/controller"]},
         }
+        control_plane.apply(yaml.safe_dump_all(DEFINITIONS))
+        names = [f"crd/{one['metadata']['name']}" for one in DEFINITIONS]
+        control_plane.kubectl("wait", "--for=condition=Established", *names, user=ADMIN, check=True)
+        control_plane.apply(yaml.safe_dump(CONFIGURATION))
+        name = "stepupconfigurations.kube-stepup.io/default"
+        control_plane.kubectl("wait", "--for=condition=Accepted", name, "--timeout=30s", user=ADMIN, check=True)
         running.apply_policy(policy(match=match))
+        running.apply_policy(by_name(match))
         yield running
 
 

@@ -7,11 +7,13 @@ from typing import Any
 
 import structlog
 
+from webhook.adapters.definitions import Definition, DefinitionSink
 from webhook.adapters.elevation_cache import ElevationCache
 from webhook.adapters.kube import KubeClient, object_path, own_path
 from webhook.adapters.verifier import Verifier
 from webhook.adapters.watches import Watched
 from webhook.core.applicable import PolicyIndex
+from webhook.core.configuration import API_VERSION, KIND, NAME, Configuration
 from webhook.core.policy import Policy
 from webhook.errors import PolicyError
 
@@ -65,11 +67,33 @@ class NamespaceSink:
         self._index.remove_namespace(name)
 
 
+class ConfigurationSink:
+    """Puts the watched StepUpConfiguration in force; one that turns unreadable stays in force as it last was."""
+
+    def __init__(self, index: PolicyIndex) -> None:
+        self._index = index
+
+    def put(self, obj: dict[str, Any]) -> None:
+        """Take in a StepUpConfiguration object."""
+        try:
+            found = Configuration.parse({"apiVersion": API_VERSION, "kind": KIND, **obj})
+        except PolicyError as error:
+            log.exception("configuration-unreadable", code=error.code, problem=str(error))
+            return
+        self._index.catalog = self._index.catalog.extended_by(found)
+
+    def remove(self, name: str) -> None:
+        """Go back to the built-in tables."""
+        if name == NAME:
+            self._index.catalog = self._index.catalog.extended_by(None)
+
+
 class ClusterState:
     """All watches of a server.
 
     Args:
-        with_elevations: whether elevations and signing keys are watched too (admission), or policies and namespaces alone.
+        with_elevations: whether elevations, signing keys and what requests are sorted by are watched too (admission), or
+            policies and namespaces alone.
     """
 
     def __init__(self, kube: KubeClient, *, stall_seconds: int = 90, with_elevations: bool = True) -> None:
@@ -79,16 +103,21 @@ class ClusterState:
         self.policies = PolicySink(self.index)
         self.vanished: dict[str, list[str]] = {}
 
-        def watched(path: str, sink: Any, *, retain: bool) -> Watched:
-            return Watched(
-                kube, path, sink, retain=retain, stall_seconds=stall_seconds, on_vanished=self._report_vanished
-            )
+        def watched(path: str, sink: Any, *, retain: bool, form: type | None = None) -> Watched:
+            report = self._report_vanished
+            return Watched(kube, path, sink, retain=retain, stall_seconds=stall_seconds, on_vanished=report, form=form)
 
         self._watches = {
             "policies": watched(own_path("stepuppolicies"), self.policies, retain=True),
             "namespaces": watched(object_path("", "v1", "namespaces"), NamespaceSink(self.index), retain=True),
         }
         if with_elevations:
+            configurations = own_path("stepupconfigurations")
+            definitions = object_path("apiextensions.k8s.io", "v1", "customresourcedefinitions")
+            self._watches["configuration"] = watched(configurations, ConfigurationSink(self.index), retain=True)
+            self._watches["definitions"] = watched(
+                definitions, DefinitionSink(self.index), retain=False, form=Definition
+            )
             self._watches["signing-keys"] = watched(own_path("signingkeys"), self.verifier, retain=True)
             self._watches["elevations"] = watched(own_path("elevations"), self.elevations, retain=False)
 

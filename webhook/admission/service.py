@@ -7,7 +7,8 @@ Elevations, then, before anything is refused, one live read of the target and of
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any, Final
 
 import msgspec
 import structlog
@@ -18,7 +19,8 @@ from webhook.admission import answer
 from webhook.admission.live import Live, UsedUpError
 from webhook.core.applicable import Applicable, lazy_facts, subject_of
 from webhook.core.assertion import ANNOTATION, AssertionClaims, Expected, Problem
-from webhook.core.classify import classify
+from webhook.core.configuration import KIND as CONFIGURATION
+from webhook.core.configuration import Configuration
 from webhook.core.decision import BREAK_GLASS, NOBODY, Candidate, Decision, Question, ask, decide
 from webhook.core.guard import Guard, guarding_action
 from webhook.core.identity import BreakGlass, Controllers, ImpersonatingProxies
@@ -131,7 +133,7 @@ class Admission:
         return await self._prove(request, question, first, meta)
 
     def _question(self, request: AdmissionRequest) -> Question:
-        actions = classify(request)
+        actions = self._state.index.actions_of(request)
         weakened = self._guard.weakened_by(request)
         if weakened:
             actions = (*actions, guarding_action(request))
@@ -245,17 +247,22 @@ def _is_dry_run(request: AdmissionRequest) -> bool:
     return isinstance(options, dict) and bool(options.get("dryRun"))
 
 
+_FORMS: Final[Mapping[str, tuple[str, Callable[[Mapping[str, Any]], object]]]] = {
+    "stepuppolicies": (KIND, Policy.parse),
+    "stepupconfigurations": (CONFIGURATION, Configuration.parse),
+}
+
+
 def _check_own_object(request: AdmissionRequest) -> bytes | None:
-    """A StepUpPolicy that would not work is refused when it is applied."""
-    if request.resource.resource != "stepuppolicies" or request.operation not in {"CREATE", "UPDATE"}:
-        return None
-    if request.sub_resource:
+    """A StepUpPolicy or StepUpConfiguration that would not work is refused when it is applied."""
+    kind, parse = _FORMS.get(request.resource.resource, ("", None))
+    if parse is None or request.operation not in {"CREATE", "UPDATE"} or request.sub_resource:
         return None
     try:
-        Policy.parse({**request.body(), "apiVersion": API_VERSION, "kind": KIND})
+        parse({**request.body(), "apiVersion": API_VERSION, "kind": kind})
     except PolicyError as error:
         return answer.invalid(
-            request.uid, f"kube-stepup: StepUpPolicy {request.name}: {error}", [(error.field, error.message)]
+            request.uid, f"kube-stepup: {kind} {request.name}: {error}", [(error.field, error.message)]
         )
     return None
 

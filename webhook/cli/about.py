@@ -142,7 +142,7 @@ def objection(claim: Claim, command: About, cluster: Cluster) -> str:
     if claim.namespace and namespaces is not None and claim.namespace not in namespaces:
         return f"`{command.described()}` is about the namespace {' or '.join(sorted(namespaces))}"
     if command.verb in STREAMS:
-        fits = claim.is_pod and claim.operations <= {"exec", "guard"} and _is_stream_into(claim, command)
+        fits = claim.is_pod and _are(claim, {"exec", "guard"}, "connect:core/pods/") and _is_stream_into(claim, command)
     elif command.verb in MAKES:
         fits = _is_made_by(claim, command)
     elif command.verb in NAMED | NODES:
@@ -189,6 +189,11 @@ def _is_stream_into(claim: Claim, command: About) -> bool:
     return claim.name == name or kind.lower() not in {"pod", "pods", "po"}
 
 
+def _are(claim: Claim, classes: set[str], raw: str) -> bool:
+    """Whether all operations are of these classes, or raw ones (`connect:core/pods/exec`) that begin like this."""
+    return all(one in classes or one.startswith(raw) for one in claim.operations)
+
+
 def _is_made_by(claim: Claim, command: About) -> bool:
     first = command.words[0] if command.words else ""
     kind, slash, name = first.partition("/")
@@ -197,7 +202,7 @@ def _is_made_by(claim: Claim, command: About) -> bool:
         if claim.kind == "services":
             return "--expose" in command.options and claim.name == name
         allowed = {"deploy", "access", "exec", "guard", "restart", "delete"}
-        return claim.is_pod and claim.name == name and claim.operations <= allowed
+        return claim.is_pod and claim.name == name and _are(claim, allowed, "create:core/pods")
     names = {name, command.options.get("--copy-to") or name, f"{name}-debug"}
     is_node = claim.name.startswith(f"node-debugger-{name}-")  # its last letters are made up by kubectl
     return claim.is_pod and (claim.name in names or is_node or claim.name == "node-debugger-*")

@@ -18,6 +18,8 @@ from webhook.cli.kubectl import Kubectl
 from webhook.cli.targets import OPERATIONS, Wanted, operations_of
 
 COMPLETE_VARIABLE: Final = "_KUBECTL_ELEVATE_COMPLETE"
+RAW_COMMAND: Final = "raw"  # stands for `update:cnpg.io/clusters` and the like, which have too many names to list
+RAW_FORM: Final = "VERB:GROUP/RESOURCE, such as kubectl elevate update:cnpg.io/clusters clusters.cnpg.io/db"
 CARRIERS: Final = ("auto", "record", "annotation")
 HELP: Final = f"""Fresh proof for what a policy guards: one command, six digits.
 
@@ -125,8 +127,8 @@ def _elevate(  # one set of options for all five operations
         say(f"stepped up until {result.expires_at} to {wanted.described()}")
 
 
-def _add(operation: str) -> None:
-    @app.command(operation, help=f"Step up to {operation}.")
+def _add(operation: str, *, hidden: bool = False) -> None:
+    @app.command(operation, help=f"Step up to {operation}.", hidden=hidden)
     def step(
         targets: Targets = None,
         reason: Reason = "",
@@ -138,12 +140,15 @@ def _add(operation: str) -> None:
         output: Output = "",
     ) -> None:
         operations = typer_operations or operation
+        if not operations_of(operations):
+            raise ElevateError(f"name it: {RAW_FORM}", USAGE)
         _elevate(operations, targets, reason, change, scope, selector, filename, carrier, output)
 
 
 typer_operations = ""
 for _operation in OPERATIONS:
     _add(_operation)
+_add(RAW_COMMAND, hidden=True)
 
 
 @app.command("run", hidden=True)
@@ -269,9 +274,10 @@ def _run(arguments: list[str]) -> int:
     typer_operations = ""
     if command:
         rest = ["run", *rest]
-    elif rest and "," in rest[0] and operations_of(rest[0]):
+    elif rest and ("," in rest[0] or ":" in rest[0]) and operations_of(rest[0]):
         typer_operations = rest[0]
-        rest[0] = rest[0].split(",")[0]
+        first = operations_of(rest[0])[0]
+        rest[0] = first if first in OPERATIONS else RAW_COMMAND
     try:
         result = app(rest, prog_name="kubectl elevate", standalone_mode=False)
     except typer.Exit as end:

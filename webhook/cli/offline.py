@@ -10,7 +10,6 @@ import msgspec
 from webhook.cli.files import bad_input
 from webhook.core.applicable import PolicyIndex, lazy_facts, subject_of
 from webhook.core.assertion import ANNOTATION, AssertionClaims, Expected, Problem
-from webhook.core.classify import classify
 from webhook.core.decision import Candidate, Decision, Question, Record, ask, decide
 from webhook.core.guard import Guard, guarding_action
 from webhook.core.identity import Controllers
@@ -77,7 +76,7 @@ def standard_controllers() -> Controllers:
 
 def asked(request: AdmissionRequest, index: PolicyIndex, controllers: Controllers) -> Question:
     """The request, as far as the decision needs it."""
-    actions = classify(request)
+    actions = index.actions_of(request)
     weakened = Guard(index, OWN_NAMESPACE, controllers.accounts).weakened_by(request)
     if weakened:
         actions = (*actions, guarding_action(request))

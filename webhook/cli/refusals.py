@@ -18,7 +18,9 @@ MOST_WANTED: Final = 50  # objects of one elevation request; the service takes n
 _WORD: Final = rb"(?!-)[A-Za-z0-9@%+=:,._-]+"
 _HEADER: Final = re.compile(rb"(?:denied the request: .*|^\s*)kube-stepup: .*needs a step-up")
 _COMMAND: Final = re.compile(
-    rb"^\s+kubectl elevate (?P<operations>[a-z]+(?:,[a-z]+)*) (?P<target>[a-z0-9][a-z0-9.-]*/" + _WORD + rb")"
+    rb"^\s+kubectl elevate (?P<operations>[a-z][A-Za-z0-9:./-]*(?:,[a-z][A-Za-z0-9:./-]*)*) (?P<target>[a-z0-9][a-z0-9.-]*/"
+    + _WORD
+    + rb")"
     rb"(?: -n (?P<namespace>[a-z0-9][a-z0-9-]*))?"
     rb"(?: --change (?P<changes>[0-9a-f-]+(?:,[0-9a-f-]+)*))?"
     rb"(?: --reason (?P<reason>'[^']*'|" + _WORD + rb"))?"

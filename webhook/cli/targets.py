@@ -15,6 +15,8 @@ from webhook.cli.kinds import resource_of
 from webhook.cli.kubectl import Kubectl
 
 OPERATIONS: Final = ("access", "delete", "deploy", "drain", "exec", "guard", "restart", "scale")
+# A verb and a resource by name (docs/policy.md); nothing that a shell would act on.
+RAW: Final = re.compile(r"(?:create|update|delete|connect):[a-z0-9.-]+/[a-z0-9.-]+(?:/[A-Za-z0-9-]+)?")
 SCOPES: Final = {"object": "Object", "resource": "Resource", "namespace": "Namespace"}
 PLACEHOLDER: Final = "…"
 _OWN_NAMESPACE: Final = ("config", "view", "--minify", "-o", "jsonpath={..namespace}")
@@ -63,9 +65,18 @@ class _Found:
 
 
 def operations_of(text: str) -> tuple[str, ...]:
-    """The operations of `scale,deploy`; empty when it is something else."""
+    """The operations of `scale,deploy` or `update:cnpg.io/clusters`; empty when it is something else.
+
+    To delete by a raw name is the class `delete`.
+    """
     names = tuple(text.split(","))
-    return names if all(name in OPERATIONS for name in names) else ()
+    if not all(name in OPERATIONS or RAW.fullmatch(name) for name in names):
+        return ()
+    return tuple("delete" if name.startswith("delete:") and name.count("/") == 1 else name for name in names)
+
+
+def _may_create(operations: tuple[str, ...]) -> bool:
+    return any(name in _MAY_CREATE or name.startswith("create:") for name in operations)
 
 
 def details_of(wanted: Wanted, kubectl: Kubectl, *, must_exist: bool = True) -> list[dict[str, Any]]:
@@ -83,13 +94,13 @@ def details_of(wanted: Wanted, kubectl: Kubectl, *, must_exist: bool = True) -> 
     if wanted.scope == "resource":
         kinds = [target.partition("/")[0] for target in wanted.targets]
         found = [_kind(kind, wanted, kubectl) for kind in dict.fromkeys(kinds)]
-    elif wanted.files and _MAY_CREATE & set(wanted.operations):
+    elif wanted.files and _may_create(wanted.operations):
         found = _described_by_files(replace(wanted, targets=()), kubectl)
         found += _named(wanted, kubectl, must_exist=False) if wanted.targets else []
     elif wanted.selector or wanted.files:
         found = _listed(wanted, kubectl)
     else:
-        found = _named(wanted, kubectl, must_exist=must_exist and not _MAY_CREATE & set(wanted.operations))
+        found = _named(wanted, kubectl, must_exist=must_exist and not _may_create(wanted.operations))
     if not found:
         raise ElevateError("name what you want to step up for, such as deploy/web", USAGE)
     return [detail for one in found for detail in _details(wanted, one)]

@@ -93,6 +93,10 @@ def inside(area: Area, excluded_namespaces: Iterable[str]) -> str:
         parts.append(f"{_NAMESPACE} in {_list(area.namespaces)}")
     if area.cluster_scoped:
         parts.append(f"{_NAMESPACE} == ''")
+    elif area.kinds:
+        # Deleted, or changed so that what is in them goes (taints, versions, claims); making one takes nothing away.
+        kinds = " || ".join(map(_is_of, sorted(area.kinds)))
+        parts.append(f"(request.operation in ['DELETE', 'UPDATE'] && ({kinds}))")
     return " || ".join(parts) or "false"
 
 
@@ -121,6 +125,12 @@ def breaking_glass(people: BreakGlassSettings) -> str:
         return ""
     shown = f"({_with(CERTIFICATE_PREFIX)} || {_with(TOKEN_PREFIX)})"
     return f"({' || '.join(parts)}) && !{_USERNAME}.startsWith('{SERVICE_ACCOUNT_PREFIX}') && {shown}"
+
+
+def _is_of(kind: str) -> str:
+    group, resource = kind.split("/")
+    group = "" if group == "core" else group
+    return f"(request.resource.group == {_text(group)} && request.resource.resource == {_text(resource)})"
 
 
 def _api_server() -> str:

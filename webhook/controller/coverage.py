@@ -24,6 +24,11 @@ class Scoped(Protocol):
         """Whether it has no condition on namespaces: then it matches all of them, and what has none."""
         ...
 
+    @property
+    def taken_along(self) -> frozenset[str]:
+        """Cluster-scoped kinds (``core/nodes``) whose end takes something along that it is about."""
+        ...
+
     def can_match_namespace(self, name: str, labels: Labels | None) -> bool:
         """Whether objects of this namespace can be matched."""
         ...
@@ -31,28 +36,33 @@ class Scoped(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Area:
-    """A part of the cluster: namespaces by name or all of them, and what is in no namespace."""
+    """A part of the cluster: namespaces by name or all of them, and what is in no namespace.
+
+    ``kinds`` are cluster-scoped kinds whose end takes along what is in those namespaces.
+    """
 
     namespaces: frozenset[str] = frozenset()
     every_namespace: bool = False
     cluster_scoped: bool = False
+    kinds: frozenset[str] = frozenset()
 
     @property
     def is_empty(self) -> bool:
         """Whether nothing is in it."""
-        return not (self.namespaces or self.every_namespace or self.cluster_scoped)
+        return not (self.namespaces or self.every_namespace or self.cluster_scoped or self.kinds)
 
     def contains(self, other: Area) -> bool:
         """Whether all of another area is in this one."""
         return (self.every_namespace or (other.namespaces <= self.namespaces and not other.every_namespace)) and (
-            self.cluster_scoped or not other.cluster_scoped
+            self.cluster_scoped or not (other.cluster_scoped or other.kinds - self.kinds)
         )
 
     def union(self, other: Area) -> Area:
         """Both areas; names are dropped where all namespaces are in it."""
         every = self.every_namespace or other.every_namespace
         names = frozenset() if every else self.namespaces | other.namespaces
-        return Area(names, every, self.cluster_scoped or other.cluster_scoped)
+        scoped = self.cluster_scoped or other.cluster_scoped
+        return Area(names, every, scoped, frozenset() if scoped else self.kinds | other.kinds)
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,16 +156,18 @@ class Narrowing:
 def _area(policies: list[Scoped], namespaces: Mapping[str, Labels]) -> Area:
     if any(policy.can_match_cluster_scoped for policy in policies):
         return Area(every_namespace=True, cluster_scoped=True)
-    names = (
-        name
-        for name, labels in namespaces.items()
-        if any(policy.can_match_namespace(name, labels) for policy in policies)
-    )
-    return Area(namespaces=frozenset(names))
+    names: set[str] = set()
+    kinds: frozenset[str] = frozenset()
+    for policy in policies:
+        found = {name for name, labels in namespaces.items() if policy.can_match_namespace(name, labels)}
+        if found:  # a policy that is about nothing now loses nothing
+            names |= found
+            kinds |= policy.taken_along
+    return Area(namespaces=frozenset(names), kinds=kinds)
 
 
 def _limited(area: Area, max_namespaces: int) -> Area:
     letters = sum(len(name) + _QUOTES_LETTERS for name in area.namespaces)
     if len(area.namespaces) <= max_namespaces and letters <= MAX_NAMES_LETTERS:
         return area
-    return Area(every_namespace=True, cluster_scoped=area.cluster_scoped)
+    return Area(every_namespace=True, cluster_scoped=area.cluster_scoped, kinds=area.kinds)

@@ -7,6 +7,7 @@ import asyncio
 from webhook.adapters.kube import KubeClient
 from webhook.controller.bundles import ApiServiceBundle
 from webhook.controller.certificates import Certificates
+from webhook.controller.configuration_status import ConfigurationStatus
 from webhook.controller.coverage import Coverage
 from webhook.controller.expiry import Expiry
 from webhook.controller.loops import Loop
@@ -30,6 +31,8 @@ class Leader:
         self._trust = trust
         self._observed = Observed(kube, self._policies_changed)
         self._status = PolicyStatus(kube, options, self._observed)
+        self._operators = ConfigurationStatus(kube, self._configuration_changed)
+        self._operators_loop = Loop("configuration-status", self._operators.step, seconds)
         configuration = WebhookConfiguration(kube, settings, self._observed, trust, on_applied=self._applied)
         self._status_loop = Loop("policy-status", self._status.step, seconds)
         self._configuration_loop = Loop("webhook-configuration", configuration.step, seconds)
@@ -39,6 +42,7 @@ class Leader:
             Loop("certificates", Certificates(stored, settings, trust).step, seconds),
             self._bundle_loop,
             self._status_loop,
+            self._operators_loop,
             Loop("expiry", Expiry(kube, settings).step, options.expiry_interval_seconds),
         ]
         if options.manage_webhook_configuration:
@@ -47,7 +51,7 @@ class Leader:
     async def run(self) -> None:
         """Work until cancelled."""
         async with asyncio.TaskGroup() as group:
-            for watch in self._observed.watches:
+            for watch in (*self._observed.watches, self._operators.watch):
                 group.create_task(watch.run())
             for loop in self.loops:
                 group.create_task(loop.run())
@@ -66,6 +70,9 @@ class Leader:
     def _policies_changed(self) -> None:
         self._configuration_loop.wake()
         self._status_loop.wake()
+
+    def _configuration_changed(self) -> None:
+        self._operators_loop.wake()
 
     def _applied(self, coverage: Coverage, generations: dict[str, int]) -> None:
         news = Applied(coverage, generations)

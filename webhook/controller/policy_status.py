@@ -60,9 +60,8 @@ def verdicts(
     ]
 
 
-def conditions(policy: ObservedPolicy, wanted: list[Verdict], now: datetime) -> list[JSONObject]:
+def conditions(stored: list[JSONObject], generation: int, wanted: list[Verdict], now: datetime) -> list[JSONObject]:
     """All conditions as they should be stored; those of others are kept, and times change only with the status."""
-    stored = policy.status.get("conditions") or []
     by_type = {one.get("type"): one for one in stored}
     text = now.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     ours = []
@@ -73,7 +72,7 @@ def conditions(policy: ObservedPolicy, wanted: list[Verdict], now: datetime) -> 
             {
                 "type": verdict.type,
                 "status": verdict.status,
-                "observedGeneration": policy.generation,
+                "observedGeneration": generation,
                 "lastTransitionTime": before["lastTransitionTime"] if same else text,
                 "reason": verdict.reason,
                 "message": verdict.message,
@@ -115,7 +114,7 @@ class PolicyStatus:
             wanted = verdicts(policy, self.applied, self._observed.namespaces, self._options)
             status = {
                 "observedGeneration": policy.generation,
-                "conditions": conditions(policy, wanted, self._now()),
+                "conditions": conditions(policy.status.get("conditions") or [], policy.generation, wanted, self._now()),
             }
             if all(policy.status.get(key) == value for key, value in status.items()):
                 continue
@@ -152,7 +151,7 @@ def _enforced(
         return Verdict("Enforced", "True", "Observed", text)
     excluded = frozenset(options.excluded_namespaces)
     left_out = sorted(area.namespaces & excluded) if not area.every_namespace else sorted(excluded & namespaces.keys())
-    inside = Area(area.namespaces - excluded, area.every_namespace, area.cluster_scoped)
+    inside = Area(area.namespaces - excluded, area.every_namespace, area.cluster_scoped, area.kinds)
     if not applied.coverage.guarded.contains(inside):
         return Verdict("Enforced", "False", "Pending", "A namespace has just come under it and is not guarded yet.")
     text = f"Guarded: {_described(inside)}."

@@ -10,15 +10,20 @@ from collections.abc import Callable, Iterable, Mapping
 
 import msgspec
 
+from webhook.core.cascades import ANYWHERE
+from webhook.core.catalog import Catalog
 from webhook.core.cel import Activation, Facts, NamespaceFacts
-from webhook.core.operation import GUARD, Action
+from webhook.core.classify import classify
+from webhook.core.operation import GUARD, Action, Takes
 from webhook.core.policy import Policy
+from webhook.core.raw import RawOperations
 from webhook.core.request import AdmissionRequest, UserInfo
 from webhook.core.requirement import Requirement
 from webhook.core.selectors import Labels
 
 NAMESPACES = ("", "namespaces")
 CLUSTER_SCOPED = ""
+MAX_OPERATIONS_KEPT = 1024  # of one namespace; raw operations that people ask for beforehand have no other bound
 
 
 class Demand(msgspec.Struct, frozen=True):
@@ -110,6 +115,8 @@ class PolicyIndex:
         self._namespaces: dict[str, Labels] = {}
         self._annotations: dict[str, Labels | None] = {}
         self._cache: dict[str, dict[tuple[str, ...], tuple[Policy, ...]]] = {}
+        self._raw = RawOperations()
+        self.catalog = Catalog()
 
     @property
     def policies(self) -> Mapping[str, Policy]:
@@ -124,12 +131,16 @@ class PolicyIndex:
     def put_policy(self, policy: Policy) -> None:
         """Put a policy in force, in place of the one of the same name."""
         self._policies[policy.name] = policy
-        self._cache.clear()
+        self._forget()
 
     def remove_policy(self, name: str) -> None:
         """Take a policy out of force."""
         if self._policies.pop(name, None) is not None:
-            self._cache.clear()
+            self._forget()
+
+    def _forget(self) -> None:
+        self._cache.clear()
+        self._raw.put(raw for policy in self._policies.values() for rule in policy.rules for raw in rule.raw)
 
     def put_namespace(self, name: str, labels: Labels, annotations: Labels | None = None) -> None:
         """Learn a namespace, or its new labels and annotations; None when nobody has told the annotations."""
@@ -153,6 +164,16 @@ class PolicyIndex:
         """Whether the labels of a namespace are known."""
         return name in self._namespaces
 
+    def actions_of(self, request: AdmissionRequest) -> tuple[Action, ...]:
+        """All effects of a request, and what it does by its raw name where a policy names that.
+
+        Raises:
+            ReviewError: an object in the review cannot be read.
+        """
+        actions = classify(request, self.catalog)
+        raw = self._raw.action_of(request)
+        return actions if raw is None else (*actions, raw)
+
     def applicable(self, user: UserInfo, actions: Iterable[Action], subject: Subject) -> Applicable:
         """What the policies in force ask of these actions by this user.
 
@@ -166,7 +187,14 @@ class PolicyIndex:
                 continue
             for policy in self._candidates(action, subject):
                 say.about(policy, action)
+            if action.takes is not None:
+                for policy in self.where(action.takes):
+                    say.about_what_goes_along(policy, action)
         return Applicable(tuple(say.demands), tuple(say.exempted), tuple(say.broken), say.unknown_labels)
+
+    def where(self, takes: Takes) -> Iterable[Policy]:
+        """The policies that can match where what goes along lies."""
+        return list(self._policies.values()) if takes.namespace == ANYWHERE else self._in(takes.namespace)
 
     def _candidates(self, action: Action, subject: Subject) -> tuple[Policy, ...]:
         target = action.target
@@ -183,7 +211,8 @@ class PolicyIndex:
                 for p in self._in(target.namespace)
                 if any(rule.covers(action.operation, action.also) for rule in p.rules)
             )
-            if target.namespace == CLUSTER_SCOPED or target.namespace in self._namespaces:
+            known = target.namespace == CLUSTER_SCOPED or target.namespace in self._namespaces
+            if known and len(by_operation) < MAX_OPERATIONS_KEPT:
                 by_operation[key] = found
         return found
 
@@ -225,6 +254,26 @@ class _Say:
         rules = [rule for rule in rules if not rule.conditions or rule.holds(self._activation(action))]
         if rules and not self._lets_pass(policy):
             self.demands += [Demand(action, rule.requirement, policy.enforcement) for rule in rules]
+
+    def about_what_goes_along(self, policy: Policy, action: Action) -> None:
+        """What one policy says to the end of what goes along.
+
+        What an owner made is judged by the labels that the owner gives it, and by conditions on the owner. Of anything
+        else nothing is known but its kind and where it lies.
+        """
+        rules = policy.rules_along(action)
+        if not rules or action.takes is None or not policy.is_about(self._user):
+            return
+        known = action.takes.labels
+        selector = policy.object_selector
+        if selector is not None and known is not None and not any(map(selector.matches, known)):
+            return
+        asked = {(one.requirement.policy, one.requirement.rule) for one in self.demands if one.action is action}
+        seen = action if known is not None else msgspec.structs.replace(action, cascade=True)
+        rules = [rule for rule in rules if not rule.conditions or rule.holds(self._activation(seen))]
+        fresh = [rule for rule in rules if (policy.name, rule.name) not in asked]
+        if fresh and not self._lets_pass(policy):
+            self.demands += [Demand(action, rule.requirement, policy.enforcement) for rule in fresh]
 
     def _activation(self, action: Action) -> Activation | None:
         return self._subject.facts().about(action) if self._subject.facts is not None else None

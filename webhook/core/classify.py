@@ -1,18 +1,19 @@
 """From a request to the effects it has: which operation classes, on which target, with which change.
 
-It reads the review alone and does not care who asks. It goes by the shape of objects, not by a list of kinds: whatever
+It reads the review and the tables of ``catalog``, and does not care who asks. It goes by the shape of objects, not by a list of kinds: whatever
 has ``spec.replicas`` is scaled, whatever has a pod template is deployed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 import msgspec
 
-from webhook.core import kinds
-from webhook.core.metadata import AGGREGATE_PREFIX, POD_SECURITY_PREFIX, changed_labels, deadly_change
+from webhook.core import cascades, kinds
+from webhook.core.catalog import BUILT_IN, Catalog, Deputy
+from webhook.core.metadata import AGGREGATE_PREFIX, POD_SECURITY_PREFIX, changed_keys, changed_labels, deadly_change
 from webhook.core.operation import ACCESS, DELETE, DEPLOY, DRAIN, EXEC, RESTART, SCALE, Action, Target, digest
 from webhook.core.request import AdmissionRequest, ObjectHead
 from webhook.core.templates import PodTemplate, host_access, images, pod_template
@@ -22,17 +23,9 @@ PROXY_SCHEMES = frozenset({"http", "https", ""})
 UPDATE_OF_MAIN_RESOURCE = ""
 # Where the review's object is the target itself, or (a Scale) has its uid.
 SUBRESOURCES_OF_THE_OBJECT = frozenset({"", "ephemeralcontainers", "finalize", "resize", "scale", "status"})
-CASCADES = frozenset({("", "namespaces"), ("apiextensions.k8s.io", "customresourcedefinitions")})
+CASCADES = frozenset({("", "namespaces")})
 _ALSO_DELETED = {("", "nodes"): (DRAIN,)}  # a node that is deleted takes its pods with it
 _JSON_NULL = b"null"
-
-
-class _KindChange(NamedTuple):
-    """An effect of one kind: its class, what looks for it, and through which subresources it comes."""
-
-    operation: str
-    change: kinds.Change
-    subresources: frozenset[str] = frozenset({UPDATE_OF_MAIN_RESOURCE})
 
 
 class _Replicas(msgspec.Struct):
@@ -42,8 +35,11 @@ class _Replicas(msgspec.Struct):
 _replicas_decoder = msgspec.json.Decoder(_Replicas)
 
 
-def classify(request: AdmissionRequest) -> tuple[Action, ...]:
+def classify(request: AdmissionRequest, catalog: Catalog = BUILT_IN) -> tuple[Action, ...]:
     """All effects of one request; empty when it has none that we know.
+
+    Args:
+        catalog: the tables that operators can extend.
 
     Raises:
         ReviewError: an object in the review cannot be read.
@@ -51,11 +47,16 @@ def classify(request: AdmissionRequest) -> tuple[Action, ...]:
     classifier = _BY_OPERATION.get(request.operation)
     if classifier is None:
         return ()
-    actions = classifier(request)
-    changes = _BY_KIND.get((request.resource.group, request.resource.resource))
-    if changes is None:
-        return actions
-    return _merged([*actions, *_changes_of_kind(request, changes)])
+    actions = classifier(request, catalog)
+    group, resource = request.resource.group, request.resource.resource
+    changes = kinds.BY_KIND.get((group, resource))
+    deputies = catalog.deputies(group, resource)
+    takes_along = (group, resource) in cascades.KINDS
+    if changes is not None or deputies:
+        actions = (*actions, *_changes_of_kind(request, changes or ()), *_orders(request, deputies))
+    if len(actions) > 1:
+        actions = _merged(actions)
+    return tuple(cascades.with_takes(action, request) for action in actions) if takes_along else actions
 
 
 def target_of(request: AdmissionRequest) -> Target:
@@ -73,7 +74,7 @@ def target_of(request: AdmissionRequest) -> Target:
     return Target(group, resource, namespace, name, head.metadata.uid if head and describes_target else "")
 
 
-def _delete(request: AdmissionRequest) -> tuple[Action, ...]:
+def _delete(request: AdmissionRequest, _: Catalog) -> tuple[Action, ...]:
     if request.sub_resource:
         return ()
     target = target_of(request)
@@ -81,7 +82,7 @@ def _delete(request: AdmissionRequest) -> tuple[Action, ...]:
     return (Action(DELETE, target, digest(DELETE), also=_ALSO_DELETED.get(kind, ()), cascade=kind in CASCADES),)
 
 
-def _connect(request: AdmissionRequest) -> tuple[Action, ...]:
+def _connect(request: AdmissionRequest, _: Catalog) -> tuple[Action, ...]:
     if request.sub_resource not in EXEC_SUBRESOURCES:
         return ()
     options = request.body()
@@ -93,7 +94,7 @@ def _connect(request: AdmissionRequest) -> tuple[Action, ...]:
     return (Action(EXEC, target_of(request), change, details=details),)
 
 
-def _create(request: AdmissionRequest) -> tuple[Action, ...]:
+def _create(request: AdmissionRequest, _: Catalog) -> tuple[Action, ...]:
     if request.sub_resource == "eviction":
         return (Action(DELETE, target_of(request), digest(DELETE), also=(DRAIN,), details="eviction"),)
     if request.sub_resource:
@@ -113,16 +114,20 @@ def _create(request: AdmissionRequest) -> tuple[Action, ...]:
     return tuple(actions)
 
 
-def _update(request: AdmissionRequest) -> tuple[Action, ...]:
+def _update(request: AdmissionRequest, catalog: Catalog) -> tuple[Action, ...]:
     new, old = request.new_head(), request.old_head()
     if new is None or old is None:
         return ()
     handler = _BY_SUBRESOURCE.get(request.sub_resource)
     actions = handler(request, new, old) if handler else ()
-    return (*actions, *_metadata_change(request, new, old))
+    if catalog.scale_paths and not request.sub_resource:
+        actions = (*actions, *_scaled_elsewhere(request, new, old, catalog))
+    return (*actions, *_metadata_change(request, new, old, catalog))
 
 
-def _metadata_change(request: AdmissionRequest, new: ObjectHead, old: ObjectHead) -> tuple[Action, ...]:
+def _metadata_change(
+    request: AdmissionRequest, new: ObjectHead, old: ObjectHead, catalog: Catalog
+) -> tuple[Action, ...]:
     """The same for every kind and subresource: metadata makes controllers act."""
     if new.metadata == old.metadata:
         return ()
@@ -130,6 +135,9 @@ def _metadata_change(request: AdmissionRequest, new: ObjectHead, old: ObjectHead
     target = target_of(request)
     if deadly := deadly_change(new, old):
         actions.append(Action(DELETE, target, digest(DELETE, deadly), details=deadly))
+    for operation, keys in catalog.obeyed(changed_keys(new, old)).items():
+        details = "metadata that an add-on obeys: " + ", ".join(keys)
+        actions.append(Action(operation, target, digest(operation, details), details=details))
     labels = changed_labels(new, old)
     powers = sorted(key for key in labels if key.startswith((POD_SECURITY_PREFIX, AGGREGATE_PREFIX)))
     if powers:
@@ -138,7 +146,7 @@ def _metadata_change(request: AdmissionRequest, new: ObjectHead, old: ObjectHead
     return tuple(actions)
 
 
-def _changes_of_kind(request: AdmissionRequest, changes: tuple[_KindChange, ...]) -> list[Action]:
+def _changes_of_kind(request: AdmissionRequest, changes: tuple[kinds.KindChange, ...]) -> list[Action]:
     if request.operation not in {"CREATE", "UPDATE"}:
         return []
     wanted = [one for one in changes if request.sub_resource in one.subresources]
@@ -149,12 +157,23 @@ def _changes_of_kind(request: AdmissionRequest, changes: tuple[_KindChange, ...]
     for one in wanted:
         details = one.change(new, old)
         if details:
-            change = digest(one.operation, details, [new.get(field) for field in kinds.CHANGED_FIELDS])
-            found.append(Action(one.operation, target_of(request), change, details=details))
+            change = digest(one.operation, details, [new.get(field) for field in one.fields])
+            found.append(Action(one.operation, target_of(request), change, also=one.also, details=details))
     return found
 
 
-def _merged(actions: list[Action]) -> tuple[Action, ...]:
+def _orders(request: AdmissionRequest, deputies: tuple[Deputy, ...]) -> list[Action]:
+    """What a controller will do because of what is written here."""
+    found = []
+    for one in deputies:
+        order = one.order(request)
+        if order is not None:
+            change = digest(one.operation, order)
+            found.append(Action(one.operation, target_of(request), change, details="an order to a controller"))
+    return found
+
+
+def _merged(actions: Iterable[Action]) -> tuple[Action, ...]:
     """One action a class: a request is proven once for each effect, whatever roads it takes at the same time."""
     found: dict[str, Action] = {}
     for action in actions:
@@ -168,6 +187,7 @@ def _merged(actions: list[Action]) -> tuple[Action, ...]:
             repeatable=before.repeatable and action.repeatable,
             also=tuple(dict.fromkeys((*before.also, *action.also))),
             cascade=before.cascade or action.cascade,
+            takes=before.takes or action.takes,
             details="; ".join(text for text in (before.details, action.details) if text),
         )
     return tuple(found.values())
@@ -183,6 +203,17 @@ def _update_object(request: AdmissionRequest, new: ObjectHead, old: ObjectHead) 
         actions.append(_scale(target, before, after))
     actions.extend(_template_change(target, pod_template(old), pod_template(new)))
     return tuple(actions)
+
+
+def _scaled_elsewhere(
+    request: AdmissionRequest, new: ObjectHead, old: ObjectHead, catalog: Catalog
+) -> tuple[Action, ...]:
+    """Custom resources whose replicas are not where the others have them."""
+    kind = (request.resource.group, request.resource.resource)
+    if kind not in catalog.scale_paths or bytes(new.spec) == bytes(old.spec):
+        return ()
+    counts = zip(catalog.replicas(kind, request.old_body()), catalog.replicas(kind, request.body()), strict=True)
+    return tuple(_scale(target_of(request), was, now) for was, now in counts if was != now)
 
 
 def _update_scale(request: AdmissionRequest, new: ObjectHead, old: ObjectHead) -> tuple[Action, ...]:
@@ -268,39 +299,7 @@ def _without_scheme_and_port(name: str) -> str:
     return parts[0]
 
 
-_WITH_STATUS = frozenset({"", "status"})
-_RBAC = "rbac.authorization.k8s.io"
-_PERMISSIONS = (_KindChange(ACCESS, kinds.permissions),)
-_BY_KIND: dict[tuple[str, str], tuple[_KindChange, ...]] = {
-    ("", "configmaps"): (_KindChange(ACCESS, kinds.trust_config_map),),
-    ("", "namespaces"): (_KindChange(DELETE, kinds.namespace_finalized, frozenset({"finalize"})),),
-    ("", "nodes"): (_KindChange(DRAIN, kinds.drained, _WITH_STATUS),),
-    ("", "persistentvolumes"): (_KindChange(DELETE, kinds.volume_released),),
-    ("", "secrets"): (_KindChange(ACCESS, kinds.token_secret),),
-    ("", "serviceaccounts"): (_KindChange(ACCESS, kinds.minted_token, frozenset({"token"})),),
-    (_RBAC, "clusterrolebindings"): _PERMISSIONS,
-    (_RBAC, "clusterroles"): _PERMISSIONS,
-    (_RBAC, "rolebindings"): _PERMISSIONS,
-    (_RBAC, "roles"): _PERMISSIONS,
-    ("apiextensions.k8s.io", "customresourcedefinitions"): (
-        _KindChange(DELETE, kinds.definition_emptied, _WITH_STATUS),
-    ),
-    ("apps", "daemonsets"): (_KindChange(DEPLOY, kinds.workload_resumed),),
-    ("apps", "deployments"): (_KindChange(DEPLOY, kinds.workload_resumed),),
-    ("apps", "statefulsets"): (
-        _KindChange(DELETE, kinds.claims_deleted),
-        _KindChange(DEPLOY, kinds.workload_resumed),
-    ),
-    ("autoscaling", "horizontalpodautoscalers"): (_KindChange(SCALE, kinds.autoscaled),),
-    ("batch", "cronjobs"): (_KindChange(SCALE, kinds.parallelism),),
-    ("batch", "jobs"): (_KindChange(DELETE, kinds.job_ended), _KindChange(SCALE, kinds.parallelism)),
-    ("certificates.k8s.io", "certificatesigningrequests"): (
-        _KindChange(ACCESS, kinds.signed_certificate, frozenset({"", "approval", "status"})),
-    ),
-    ("certificates.k8s.io", "clustertrustbundles"): (_KindChange(ACCESS, kinds.trust_data),),
-    ("keda.sh", "scaledobjects"): (_KindChange(SCALE, kinds.autoscaled),),
-}
-_BY_OPERATION: dict[str, Callable[[AdmissionRequest], tuple[Action, ...]]] = {
+_BY_OPERATION: dict[str, Callable[[AdmissionRequest, Catalog], tuple[Action, ...]]] = {
     "DELETE": _delete,
     "CONNECT": _connect,
     "CREATE": _create,

@@ -38,7 +38,7 @@ from webhook.core.explanation import (
     PolicySays,
     RuleSays,
 )  # fmt: skip
-from webhook.core.operation import GUARD, Action
+from webhook.core.operation import GUARD, Action, Takes
 from webhook.core.policy import Policy, Rule
 from webhook.core.request import UserInfo
 from webhook.core.selectors import Labels
@@ -82,6 +82,45 @@ class _Witness:
             yield from (self._about(policy, action) for policy in self._index.policies.values())
 
     def _about(self, policy: Policy, action: Action) -> PolicySays:
+        said = self._about_target(policy, action)
+        return said if action.takes is None else self._about_what_goes_along(policy, action, action.takes, said)
+
+    def _about_what_goes_along(self, policy: Policy, action: Action, takes: Takes, said: PolicySays) -> PolicySays:
+        """What it says to the target, and to what goes when that goes."""
+        selector = policy.object_selector
+        seen = action if takes.labels is not None else msgspec.structs.replace(action, cascade=True)
+        selects = selector is None or takes.labels is None or any(map(selector.matches, takes.labels))
+        if not selects or not policy.is_about(self._user) or policy not in self._index.where(takes):
+            return said
+        direct = {one.rule for one in said.rules if one.verdict == APPLIES and said.verdict == APPLIES}
+        rules: list[RuleSays] = []
+        for rule in policy.rules:
+            before = next((one for one in said.rules if one.rule == rule.name), None)
+            if rule.name not in direct and rule.applies_along(action):
+                rules.append(
+                    self._by_conditions(
+                        rule, seen, policy, f"it is about {' or '.join(takes.resources)}, which go along"
+                    )
+                )
+            elif rule.name in direct and before is not None:
+                rules.append(before)
+            else:
+                verdict, why = (
+                    (said.verdict, said.why)
+                    if before is None or before.verdict == APPLIES
+                    else (before.verdict, before.why)
+                )
+                rules.append(RuleSays(rule.name, verdict, why, rule.requirement, before.conditions if before else ()))
+        if all(one.verdict != APPLIES or one.rule in direct for one in rules):
+            return said
+        notes = list(said.notes)
+        verdict, why = self._let_pass(policy, notes) or (
+            APPLIES,
+            said.why if direct else "it is about what goes along with the target",
+        )
+        return _says(policy, verdict, why, notes, tuple(rules))
+
+    def _about_target(self, policy: Policy, action: Action) -> PolicySays:
         notes: list[str] = []
         if why := self._not_there(policy, action, notes):
             return _says(policy, NAMESPACE, why)
@@ -158,8 +197,11 @@ class _Witness:
             return RuleSays(rule.name, CLASS, f"it is not about {_classes(action)}", rule.requirement)
         if not rule.applies_to(action):
             return RuleSays(rule.name, RESOURCE, f"it does not name {action.target.group_resource}", rule.requirement)
+        return self._by_conditions(rule, action, policy, "it matches")
+
+    def _by_conditions(self, rule: Rule, action: Action, policy: Policy, why: str) -> RuleSays:
         conditions = tuple(self._conditions(rule, action, policy))
-        verdict, why = APPLIES, "it matches"
+        verdict = APPLIES
         if any(one.value == FALSE for one in conditions):
             verdict, why = CONDITION, "a condition is false"
         elif any(one.value == UNKNOWN for one in conditions):

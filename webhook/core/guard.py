@@ -11,6 +11,8 @@ from typing import Any, Final
 
 from webhook.core.applicable import NAMESPACES, PolicyIndex
 from webhook.core.classify import target_of
+from webhook.core.configuration import KIND as CONFIGURATION
+from webhook.core.configuration import Configuration
 from webhook.core.kinds import TOKEN_SECRET
 from webhook.core.metadata import changed_labels
 from webhook.core.operation import GUARD, Action, Target, digest
@@ -148,6 +150,8 @@ class Guard:
         return tuple(policy for policy in self._denying() if policy.exempt.include_account(account))
 
     def _by_own_object(self, request: AdmissionRequest) -> tuple[Policy, ...]:
+        if request.resource.resource == "stepupconfigurations" and not request.sub_resource and _only_adds(request):
+            return ()
         if request.resource.resource != "stepuppolicies":
             return self._strictest()
         policy = self._index.policies.get(target_of(request).name)
@@ -225,6 +229,21 @@ def _is_part_of_us(request: AdmissionRequest) -> bool:
     """Whether an object that is there already says that it is one of ours; taking that label off is a change of it, too."""
     old = request.old_head()
     return old is not None and (old.metadata.labels or {}).get(PART_OF) == "kube-stepup"
+
+
+def _only_adds(request: AdmissionRequest) -> bool:
+    """Whether a StepUpConfiguration is made, or has all that it had: what it lists is only ever added to what is asked."""
+    if request.operation != "UPDATE":
+        return request.operation == "CREATE"
+    form = {"apiVersion": API_VERSION, "kind": CONFIGURATION}
+    try:
+        new = Configuration.parse({**request.body(), **form})
+    except PolicyError:
+        return True  # it is refused anyhow
+    try:
+        return new.contains(Configuration.parse({**request.old_body(), **form}))
+    except PolicyError:
+        return False
 
 
 def _is_no_laxer(body: Mapping[str, Any], old: Policy) -> bool:

@@ -5,8 +5,14 @@ What goes by the shape of objects (replicas, pod templates) or of metadata is no
 
 from __future__ import annotations
 
+import base64
+import zlib
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
+
+import msgspec
+
+from webhook.core.operation import ACCESS, DELETE, DEPLOY, DRAIN, SCALE, digest
 
 JSON = Mapping[str, Any]
 Change = Callable[[JSON, JSON], str]
@@ -18,19 +24,60 @@ CHANGED_FIELDS: Final = ("spec", "data", "rules", "subjects", "roleRef", "type")
 NO_EXECUTE: Final = "NoExecute"
 OUT_OF_SERVICE: Final = "node.kubernetes.io/out-of-service"
 TOKEN_SECRET: Final = "kubernetes.io/service-account-token"  # noqa: S105 - the type of a Secret
+HELM_RELEASE: Final = "helm.sh/release.v1"
+MAX_RELEASE_BYTES: Final = 8 * 1024 * 1024  # a Secret has 1 MiB; what does not fit unpacked counts as changed
 TRUST_CONFIG_MAPS: Final = frozenset(
     {("kube-system", "aws-auth"), ("kube-system", "extension-apiserver-authentication")}
 )
 
 
-def drained(new: JSON, old: JSON) -> str:
-    """A Node that will take no pods, or throws out those that it has."""
+def cordoned(new: JSON, old: JSON) -> str:
+    """A Node that will take no pods."""
     spec, before = new.get("spec") or {}, old.get("spec") or {}
-    if spec.get("unschedulable") and not before.get("unschedulable"):
-        return "cordon"
+    return "cordon" if spec.get("unschedulable") and not before.get("unschedulable") else ""
+
+
+def tainted(new: JSON, old: JSON) -> str:
+    """A Node that throws out the pods that it has."""
+    spec, before = new.get("spec") or {}, old.get("spec") or {}
     known = [_taint(one) for one in before.get("taints") or []]
     evil = [one for one in spec.get("taints") or [] if _taint(one) not in known and _evicts(one)]
     return "taint " + ", ".join(str(one.get("key")) for one in evil) if evil else ""
+
+
+def adopts(new: JSON, old: JSON) -> str:
+    """A ReplicaSet made by hand: naked pods that fit its selector are its own from then on, and those too many are deleted."""
+    return "" if old or not new else "pods that fit its selector are adopted, and deleted where they are too many"
+
+
+def adopts_to_delete(new: JSON, old: JSON) -> str:
+    """A StatefulSet that wants none: it deletes what it adopts. One that wants some adopts pods by name alone."""
+    return adopts(new, old) if (new.get("spec") or {}).get("replicas") == 0 else ""
+
+
+def job_that_adopts(new: JSON, old: JSON) -> str:
+    """A Job that chooses its pods by a selector of its own."""
+    return adopts(new, old) if (new.get("spec") or {}).get("manualSelector") else ""
+
+
+def sealed_token(new: JSON, old: JSON) -> str:
+    """A SealedSecret that becomes a token for a service account."""
+    template = (new.get("spec") or {}).get("template") or {}
+    changed = new.get("spec") != old.get("spec")
+    return "token for a service account" if changed and template.get("type") == TOKEN_SECRET else ""
+
+
+def helm_release(new: JSON, old: JSON) -> str:
+    """A release as Helm stores it, with another chart or other manifests: what a rollback, or a controller, makes real.
+
+    Helm writes the same release several times with another status; that is no change of it.
+    """
+    if new.get("type") != HELM_RELEASE:
+        return ""
+    after = _release(new)
+    if old and after and after == _release(old):
+        return ""
+    return f"helm release {(after or digest(new.get('data')))[:16]}"
 
 
 def permissions(new: JSON, old: JSON) -> str:
@@ -158,3 +205,75 @@ def _account(secret: JSON) -> str:
 def _claim(spec: JSON) -> tuple[Any, Any] | None:
     reference = spec.get("claimRef") or {}
     return (reference.get("namespace"), reference.get("name")) if reference else None
+
+
+def _release(secret: JSON) -> str:
+    """SHA-256 of a release's chart, manifests, hooks and values; empty when it cannot be read."""
+    try:
+        packed = base64.b64decode(base64.b64decode((secret.get("data") or {})["release"]))
+        unpacker = zlib.decompressobj(zlib.MAX_WBITS | 16)  # gzip
+        text = unpacker.decompress(packed, MAX_RELEASE_BYTES)
+        if not unpacker.eof:
+            return ""
+        release = msgspec.json.decode(text)
+        return digest([release.get(field) for field in ("name", "chart", "config", "manifest", "hooks")])
+    except (AttributeError, KeyError, TypeError, ValueError, RecursionError, zlib.error, msgspec.MsgspecError):
+        return ""
+
+
+class KindChange(NamedTuple):
+    """An effect of one kind.
+
+    Args:
+        operation: its class.
+        change: looks for it.
+        subresources: through which it comes; empty for the object itself.
+        also: classes whose rules ask as well.
+        fields: what the change consists of, for its digest, besides what it says for people.
+    """
+
+    operation: str
+    change: Change
+    subresources: frozenset[str] = frozenset({""})
+    also: tuple[str, ...] = ()
+    fields: tuple[str, ...] = CHANGED_FIELDS
+
+
+_WITH_STATUS = frozenset({"", "status"})
+_RBAC = "rbac.authorization.k8s.io"
+_PERMISSIONS = (KindChange(ACCESS, permissions),)
+BY_KIND: Final[Mapping[tuple[str, str], tuple[KindChange, ...]]] = {
+    ("", "configmaps"): (KindChange(ACCESS, trust_config_map),),
+    ("", "namespaces"): (KindChange(DELETE, namespace_finalized, frozenset({"finalize"})),),
+    ("", "nodes"): (KindChange(DRAIN, cordoned, _WITH_STATUS), KindChange(DRAIN, tainted, _WITH_STATUS, (DELETE,))),
+    ("", "persistentvolumes"): (KindChange(DELETE, volume_released),),
+    ("", "replicationcontrollers"): (KindChange(DELETE, adopts),),
+    ("", "secrets"): (KindChange(ACCESS, token_secret), KindChange(DEPLOY, helm_release, fields=("type",))),
+    ("", "serviceaccounts"): (KindChange(ACCESS, minted_token, frozenset({"token"})),),
+    (_RBAC, "clusterrolebindings"): _PERMISSIONS,
+    (_RBAC, "clusterroles"): _PERMISSIONS,
+    (_RBAC, "rolebindings"): _PERMISSIONS,
+    (_RBAC, "roles"): _PERMISSIONS,
+    ("apiextensions.k8s.io", "customresourcedefinitions"): (KindChange(DELETE, definition_emptied, _WITH_STATUS),),
+    ("apps", "daemonsets"): (KindChange(DEPLOY, workload_resumed),),
+    ("apps", "deployments"): (KindChange(DEPLOY, workload_resumed),),
+    ("apps", "replicasets"): (KindChange(DELETE, adopts),),
+    ("apps", "statefulsets"): (
+        KindChange(DELETE, claims_deleted),
+        KindChange(DELETE, adopts_to_delete),
+        KindChange(DEPLOY, workload_resumed),
+    ),
+    ("autoscaling", "horizontalpodautoscalers"): (KindChange(SCALE, autoscaled),),
+    ("batch", "cronjobs"): (KindChange(SCALE, parallelism),),
+    ("batch", "jobs"): (
+        KindChange(DELETE, job_ended),
+        KindChange(DELETE, job_that_adopts),
+        KindChange(SCALE, parallelism),
+    ),
+    ("bitnami.com", "sealedsecrets"): (KindChange(ACCESS, sealed_token),),
+    ("certificates.k8s.io", "certificatesigningrequests"): (
+        KindChange(ACCESS, signed_certificate, frozenset({"", "approval", "status"})),
+    ),
+    ("certificates.k8s.io", "clustertrustbundles"): (KindChange(ACCESS, trust_data),),
+    ("keda.sh", "scaledobjects"): (KindChange(SCALE, autoscaled),),
+}

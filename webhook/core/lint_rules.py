@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from fnmatch import fnmatchcase
 from itertools import combinations
 from typing import Final
 
 import msgspec
 
+from webhook.core.cascades import reaching
 from webhook.core.policy import Policy, Rule
 from webhook.core.policy_spec import RuleSpec
-from webhook.core.reach import all_covered, can_have, is_cluster_scoped
+from webhook.core.reach import all_covered, can_have, full, is_cluster_scoped
 from webhook.core.requirement import ASSURANCES, SCOPES, USES, Requirement
 
 LONG_WINDOW_SECONDS: Final = 3600
@@ -38,25 +40,41 @@ def rule_warnings(policy: Policy) -> Iterator[tuple[str, str, str]]:
         if ASSURANCES.index(requirement.assurance) > ASSURANCES.index(STRONGEST_FACTOR):
             text = f"no factor gives {requirement.assurance}: nobody can meet this, nor take the policy back"
             yield "locks-out", f"{field}.require.assurance", text
-        yield from _unreachable(policy, spec, field)
+        yield from _unreachable(policy, rule, spec, field)
+        yield from _raw(rule, spec, field)
         other = _shadow_of(policy, position)
         if other is not None:
             yield "shadowed", field, f"asks nothing that rule {other.name} does not ask already"
     yield from _contradictions(policy)
 
 
-def _unreachable(policy: Policy, spec: RuleSpec, field: str) -> Iterator[tuple[str, str, str]]:
+def _raw(rule: Rule, spec: RuleSpec, field: str) -> Iterator[tuple[str, str, str]]:
+    for position, operation in enumerate(spec.operations):
+        raw = next((one for one in rule.raw if one.text == operation), None)
+        if raw is not None and raw.never_sent:
+            yield "never-asked", f"{field}.operations[{position}]", raw.never_sent
+    if rule.raw and len(rule.raw) == len(spec.operations) and spec.resources != ("*",):
+        text = "raw operations name their resources themselves; this narrows classes only"
+        yield "resources-unused", f"{field}.resources", text
+
+
+def _unreachable(policy: Policy, rule: Rule, spec: RuleSpec, field: str) -> Iterator[tuple[str, str, str]]:
     for position, pattern in enumerate(spec.resources):
         where = f"{field}.resources[{position}]"
         if not any(can_have(operation, pattern) for operation in spec.operations):
             yield "matches-nothing", where, f"no {' or '.join(spec.operations)} is about {pattern}"
-        elif is_cluster_scoped(pattern) and not policy.can_match_cluster_scoped:
+        elif is_cluster_scoped(pattern) and not policy.can_match_cluster_scoped and not _goes_along(rule, pattern):
             yield "matches-nothing", where, f"{pattern} are in no namespace, and the policy is about namespaces"
     for position, operation in enumerate(spec.operations):
         if any(can_have(one, pattern) for one in spec.operations for pattern in spec.resources) and not any(
             can_have(operation, pattern) for pattern in spec.resources
         ):
             yield "matches-nothing", f"{field}.operations[{position}]", f"none of the resources can be {operation}"
+
+
+def _goes_along(rule: Rule, pattern: str) -> bool:
+    """Whether a kind of no namespace is asked about nevertheless, because of what its end takes along."""
+    return any(fnmatchcase(kind, full(pattern)) for kind in reaching([rule]) & {"core/nodes", "core/persistentvolumes"})
 
 
 def _contradictions(policy: Policy) -> Iterator[tuple[str, str, str]]:

@@ -6,6 +6,7 @@ A class is an **effect**; every road to the effect belongs to it (docs/bypasses.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from typing import Any, Final
 
 import msgspec
@@ -58,15 +59,31 @@ class Target(msgspec.Struct, frozen=True):
         return hashlib.sha256("\x00".join(parts).encode()).hexdigest()
 
 
+class Takes(msgspec.Struct, frozen=True):
+    """What goes along with a target (``core/cascades.py``).
+
+    Args:
+        resources: kinds, such as ``apps/replicasets``.
+        namespace: where they lie; ``*`` for anywhere.
+        labels: label sets that they have; None when nobody knows.
+    """
+
+    resources: tuple[str, ...]
+    namespace: str
+    labels: tuple[Mapping[str, str], ...] | None = None
+
+
 class Action(msgspec.Struct, frozen=True):
     """One effect on one target.
 
     Args:
+        operation: a class, or a raw operation (``core/raw.py``).
         change: SHA-256 (hex) of what exactly is changed, so that proof for image A does not let image B pass.
         repeatable: whether asking again would produce the same ``change`` (a restart carries the time of day).
         also: classes whose rules apply as well: a changed pod template replaces the running pods as surely as a restart
             does, and an eviction is what a drain is made of.
         cascade: the target takes objects of any kind with it (a Namespace).
+        takes: what of other kinds goes along; None when nothing does.
         replicas_from, replicas_to: for ``scale``; None when unknown.
         details: for people and the audit: ``replicas 3 → 0``, ``image c: a → b``, ``command ls -l``.
     """
@@ -77,6 +94,7 @@ class Action(msgspec.Struct, frozen=True):
     repeatable: bool = True
     also: tuple[str, ...] = ()
     cascade: bool = False
+    takes: Takes | None = None
     replicas_from: int | None = None
     replicas_to: int | None = None
     details: str = ""

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 
 from webhook.core.applicable import Demand, PolicyIndex, Subject
 from webhook.core.assertion import AuthorizationDetail
+from webhook.core.cascades import NODES, takes
 from webhook.core.classify import CASCADES
 from webhook.core.guard import Guard
 from webhook.core.operation import DELETE, DEPLOY, DRAIN, GUARD, RESTART, Action, Target
@@ -64,6 +65,9 @@ def actions_of(detail: AuthorizationDetail) -> list[Action]:
     names = [one.name for one in detail.objects] or ["*"]
     kind = (detail.group, detail.resource)
     also = _ALSO.get(detail.operation, ()) if detail.operation != DELETE or kind in DRAINED else ()
+    if detail.operation == DRAIN and kind == NODES:
+        also = (DELETE,)  # a taint throws pods out
+    ends = DELETE in {detail.operation, *also}
     return [
         Action(
             detail.operation,
@@ -71,6 +75,7 @@ def actions_of(detail: AuthorizationDetail) -> list[Action]:
             "",
             also=also,
             cascade=kind in CASCADES,
+            takes=takes(Target(*kind, detail.namespace, name)) if ends else None,
         )
         for name in names
     ]

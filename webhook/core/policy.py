@@ -11,11 +11,13 @@ from typing import Any
 import msgspec
 import re2  # RE2: no pattern of a policy can take for ever
 
+from webhook.core import cascades
 from webhook.core.cel import Activation, Conditions
 from webhook.core.durations import parse_seconds
 from webhook.core.identity import is_bound_service_account, service_account_of, service_account_username
-from webhook.core.operation import GUARD, Action
+from webhook.core.operation import DELETE, GUARD, Action
 from webhook.core.policy_spec import BreakGlassSpec, PolicySpec, RuleSpec, SubjectsSpec, read_spec
+from webhook.core.raw import RawPattern, is_raw
 from webhook.core.request import UserInfo
 from webhook.core.requirement import Requirement
 from webhook.core.selectors import Labels, Matcher, any_glob
@@ -77,6 +79,9 @@ class Rule:
     def __init__(self, spec: RuleSpec, policy: str, field: str) -> None:
         self.name = spec.name
         self.operations = frozenset(spec.operations)
+        self.raw = tuple(
+            RawPattern.parse(one, f"{field}.operations[{n}]") for n, one in enumerate(spec.operations) if is_raw(one)
+        )
         self._resources = _resource_matcher(spec.resources)
         self.requirement = _requirement(spec, policy, field)
         self._policy = policy
@@ -85,13 +90,25 @@ class Rule:
         )
 
     def applies_to(self, action: Action) -> bool:
-        """Whether the rule asks for proof of this action.
+        """Whether the rule asks for proof of this action, because of its target.
 
         What takes everything inside with it (a Namespace) is asked whatever deleting anything inside would be.
         """
-        if not self.covers(action.operation, action.also):
-            return False
-        return action.cascade or self._resources(action.target.group_resource)
+        return self._asks(action, (action.target.group_resource,), everything=action.cascade)
+
+    def applies_along(self, action: Action) -> bool:
+        """Whether the rule asks for proof of this action, because of what goes along with its target."""
+        return action.takes is not None and self._asks(action, action.takes.resources)
+
+    def _asks(self, action: Action, kinds: tuple[str, ...], *, everything: bool = False) -> bool:
+        classes = (action.operation, *action.also)
+        if any(one in self.operations for one in classes) and (everything or any(map(self._resources, kinds))):
+            return True
+        if is_raw(action.operation):
+            return any(one.covers(action.operation) for one in self.raw)
+        return DELETE in classes and any(
+            one.deletes and (everything or any(map(one.covers_kind, kinds))) for one in self.raw
+        )
 
     def holds(self, activation: Activation | None) -> bool:
         """Whether every condition is true; what is not known (None) or cannot be evaluated counts as true."""
@@ -99,7 +116,12 @@ class Rule:
 
     def covers(self, operation: str, also: tuple[str, ...] = ()) -> bool:
         """Whether the rule is about this class, or about one that comes with it."""
-        return operation in self.operations or any(one in self.operations for one in also)
+        classes = (operation, *also)
+        if any(one in self.operations for one in classes):
+            return True
+        if is_raw(operation):
+            return any(one.covers(operation) for one in self.raw)
+        return DELETE in classes and any(one.deletes for one in self.raw)
 
 
 class Policy:
@@ -168,8 +190,17 @@ class Policy:
         return tuple(msgspec.structs.replace(rule.requirement, use="Once", scope="Object") for rule in rules)
 
     def rules_for(self, action: Action) -> list[Rule]:
-        """The rules that ask for proof of the action."""
+        """The rules that ask for proof of the action, because of its target."""
         return [rule for rule in self.rules if rule.applies_to(action)]
+
+    def rules_along(self, action: Action) -> list[Rule]:
+        """The rules that ask for proof of the action, because of what goes along."""
+        return [rule for rule in self.rules if rule.applies_along(action)]
+
+    @property
+    def taken_along(self) -> frozenset[str]:
+        """Cluster-scoped kinds (``core/nodes``) whose end takes something along that the policy is about."""
+        return cascades.reaching(self.rules)
 
 
 def _resource_matcher(patterns: tuple[str, ...]) -> Matcher:

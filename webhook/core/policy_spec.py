@@ -9,6 +9,7 @@ import msgspec
 
 from webhook.core.durations import parse_seconds
 from webhook.core.operation import OPERATIONS
+from webhook.core.raw import FORM, is_raw
 from webhook.core.requirement import ASSURANCES, BINDINGS, SCOPES, USES
 from webhook.core.selectors import LabelSelector
 from webhook.errors import PolicyError
@@ -140,7 +141,9 @@ def _check_rule(rule: RuleSpec, field: str) -> None:
     if not rule.operations:
         raise PolicyError("must name at least one operation", field=f"{field}.operations")
     for position, operation in enumerate(rule.operations):
-        _one_of(operation, OPERATIONS, f"{field}.operations[{position}]")
+        if not is_raw(operation) and operation not in OPERATIONS:
+            allowed = f"must be one of {', '.join(OPERATIONS)}, or {FORM}, not {operation!r}"
+            raise PolicyError(allowed, field=f"{field}.operations[{position}]")
     if not rule.resources or not all(rule.resources):
         raise PolicyError("must name at least one resource, or be left out", field=f"{field}.resources")
     require, where = rule.require, f"{field}.require"

@@ -88,6 +88,13 @@ class ObjectHead(msgspec.Struct, frozen=True, rename="camel"):
     template: msgspec.Raw = _ABSENT
 
 
+class DeleteOptions(msgspec.Struct, frozen=True, rename="camel"):
+    """How the objects that a deleted one owns are dealt with."""
+
+    propagation_policy: str = ""
+    orphan_dependents: bool | None = None
+
+
 class AdmissionRequest(msgspec.Struct, rename="camel", kw_only=True, dict=True):
     """The request inside a review."""
 
@@ -129,6 +136,13 @@ class AdmissionRequest(msgspec.Struct, rename="camel", kw_only=True, dict=True):
         """``oldObject`` decoded whole; empty when the review has none."""
         return _mapping(self.old_object)
 
+    def delete_options(self) -> DeleteOptions:
+        """``options`` of a DELETE; the defaults when there are none, or when they cannot be read."""
+        try:
+            return _options_decoder.decode(self.options)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            return DeleteOptions()
+
 
 class AdmissionReview(msgspec.Struct, rename="camel"):
     """The envelope that the API server posts."""
@@ -150,6 +164,7 @@ _UNREAD: Any = object()
 _review_decoder = msgspec.json.Decoder(AdmissionReview)
 _uid_decoder = msgspec.json.Decoder(_ReviewUid)
 _head_decoder = msgspec.json.Decoder(ObjectHead)
+_options_decoder = msgspec.json.Decoder(DeleteOptions)
 _any_decoder = msgspec.json.Decoder()
 
 

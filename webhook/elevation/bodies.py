@@ -10,6 +10,7 @@ import msgspec
 from webhook.core.assertion import DETAIL_TYPE, AuthorizationDetail
 from webhook.core.operation import OPERATIONS
 from webhook.core.preview import KnownObject
+from webhook.core.raw import FORM, canonical, is_concrete, is_raw, kind_of
 from webhook.core.requirement import SCOPES
 from webhook.errors import RequestError
 
@@ -51,7 +52,7 @@ class WantedDetail(_Strict, frozen=True):
         Raises:
             RequestError: ``invalid``, naming the field.
         """
-        _expect(self.operation in OPERATIONS, f"{field}.operation", f"must be one of {', '.join(OPERATIONS)}")
+        self._check_operation(f"{field}.operation")
         _expect(self.scope in SCOPES, f"{field}.scope", f"must be one of {', '.join(SCOPES)}")
         _expect(
             not self.group or DNS_NAME.fullmatch(self.group),
@@ -80,6 +81,13 @@ class WantedDetail(_Strict, frozen=True):
                 not one.digest or DIGEST.fullmatch(one.digest), f"{where}.digest", "must be 16 to 64 hexadecimal digits"
             )
 
+    def _check_operation(self, field: str) -> None:
+        known = self.operation in OPERATIONS or is_concrete(self.operation)
+        _expect(known, field, f"must be one of {', '.join(OPERATIONS)}, or {FORM} without wildcards")
+        if is_raw(self.operation) and self.scope != "Namespace":
+            same = kind_of(self.operation) == (self.group, self.resource)
+            _expect(same, field, "must be about the same group and resource as the objects")
+
 
 class WantedElevation(_Strict, frozen=True):
     """``spec`` of an ElevationRequest."""
@@ -106,7 +114,10 @@ class WantedElevation(_Strict, frozen=True):
 
     def authorization_details(self) -> list[AuthorizationDetail]:
         """The details in the form that policies and assertions use."""
-        plain = [{**msgspec.to_builtins(one), "type": DETAIL_TYPE} for one in self.details]
+        plain = [
+            {**msgspec.to_builtins(one), "operation": canonical(one.operation), "type": DETAIL_TYPE}
+            for one in self.details
+        ]
         return msgspec.convert(plain, list[AuthorizationDetail])
 
 

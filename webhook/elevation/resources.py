@@ -50,7 +50,9 @@ _TARGET = _object(
 )
 _DETAIL = _object(
     "One operation on named objects, on a kind in a namespace, or on a namespace (RFC 9396).",
-    operation=_text("access, delete, deploy, drain, exec, guard, restart or scale."),
+    operation=_text(
+        "access, delete, deploy, drain, exec, guard, restart, scale, or a raw one: update:cnpg.io/clusters."
+    ),
     group=_text("API group; empty for core."),
     resource=_text("Plural resource name."),
     namespace=_text("Namespace; empty for cluster-scoped objects."),

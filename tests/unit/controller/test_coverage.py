@@ -19,7 +19,7 @@ NAMESPACES = {
 
 
 def policy(enforcement: str = "Deny", **match: Any) -> Policy:
-    rules = [{"name": "r", "operations": ["delete"]}]
+    rules = [{"name": "r", "operations": ["exec"]}]
     return Policy.parse(
         {
             "apiVersion": "kube-stepup.io/v1alpha1",

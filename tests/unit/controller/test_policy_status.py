@@ -42,7 +42,7 @@ class World:
         )
 
     async def policy(self, match: dict[str, Any] | None = None, **spec: Any) -> None:
-        rules = [{"name": "r", "operations": ["delete"]}]
+        rules = [{"name": "r", "operations": ["exec"]}]
         body = {
             "apiVersion": "kube-stepup.io/v1alpha1",
             "kind": "StepUpPolicy",

@@ -239,7 +239,7 @@ class Loop:
         self.observed.put_policy(
             {
                 "metadata": {"name": "p", "uid": "u", "generation": 3, "resourceVersion": "1"},
-                "spec": {"match": {"namespaces": list(namespaces)}, "rules": [{"name": "r", "operations": ["delete"]}]},
+                "spec": {"match": {"namespaces": list(namespaces)}, "rules": [{"name": "r", "operations": ["exec"]}]},
             }
         )
 

@@ -130,7 +130,8 @@ class TestMatch:
         assert found.unknown_labels
 
     def test_cluster_scoped_objects_belong_to_policies_that_name_no_namespace(self) -> None:
-        body = review("DELETE", kind="Node", name="n1", namespace=None, old={"metadata": {"name": "n1"}})
+        cordon = {"metadata": {"name": "n1"}, "spec": {"unschedulable": True}}
+        body = review("UPDATE", kind="Node", name="n1", namespace=None, old={"metadata": {"name": "n1"}}, new=cordon)
         assert not asked(policy(), body=body)
         assert asked(policy(match={}), body=body)
 
@@ -154,7 +155,8 @@ class TestMatch:
             (["apps/*"], True),
             (["deploy*"], True),
             (["extensions/deployments"], False),
-            (["core/pods", "pods", "/pods"], False),
+            (["core/services", "services", "/services"], False),
+            (["core/pods"], True),  # it takes its pods along,
         ],
     )
     def test_by_resource(self, globs: list[str], expected: bool) -> None:
