@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from tests.controlplane import ADMIN, ControlPlane
+from webhook.core.configuration import Configuration
 from webhook.core.operation import OPERATIONS
 from webhook.core.policy import Policy
 from webhook.errors import PolicyError
@@ -164,6 +165,74 @@ def test_every_operation_that_the_program_knows_can_be_guarded_and_recorded(plan
         created(plane, changed(ELEVATION, lambda o, name=operation: o["spec"]["details"][0].update(operation=name)))
 
 
+RAW = ("update:cnpg.io/clusters", "*:cnpg.io/*", "create:core/pods/*", "connect:core/pods/exec", "delete:*.io/c?")
+BAD_RAW = ("update:clusters", "patch:cnpg.io/clusters", "update:a/b/c/d", "update:a/B", "update:a/b ", "delete:a/b,c")
+
+
+def test_raw_operations_can_be_guarded_and_recorded_without_their_wildcards(plane: ControlPlane) -> None:
+    found = created(plane, {**POLICY, "spec": {"rules": [{"name": "raw", "operations": list(RAW)}]}})
+    assert [one.text for one in Policy.parse(found).rules[0].raw] == list(RAW)
+
+    def record(operation: str) -> Object:
+        return changed(ELEVATION, lambda o: o["spec"]["details"][0].update(operation=operation))
+
+    created(plane, record("update:cnpg.io/clusters/status"))
+    assert "spec.details[0].operation" in refusal(plane, record("update:cnpg.io/*"))
+
+
+@pytest.mark.parametrize("text", BAD_RAW)
+def test_the_program_refuses_the_same_raw_operations(text: str) -> None:
+    with pytest.raises(PolicyError):
+        Policy.parse({**POLICY, "spec": {"rules": [{"name": "raw", "operations": [text]}]}})
+
+
+CONFIGURATION: Object = {
+    "apiVersion": "kube-stepup.io/v1alpha1",
+    "kind": "StepUpConfiguration",
+    "metadata": {"name": "default"},
+    "spec": {
+        "deadlyMetadata": [{"key": "example.com/delete-*"}, {"key": "a", "class": "scale"}],
+        "deputies": [
+            {"resource": "argoproj.io/*"},
+            {
+                "resource": "core/secrets",
+                "operation": "access",
+                "verbs": ["delete"],
+                "fields": ["type", "data.release"],
+                "when": "object.type == 'x'",
+            },
+        ],
+    },
+}
+BAD_CONFIGURATIONS: dict[str, tuple[Edit, str]] = {
+    "another name": (lambda o: o["metadata"].update(name="other"), "metadata.name"),
+    "key with a blank": (lambda o: o["spec"]["deadlyMetadata"][0].update(key="a b"), "spec.deadlyMetadata[0].key"),
+    "class that guards": (lambda o: o["spec"]["deadlyMetadata"][0].update({"class": "guard"}), "spec.deadlyMetadata[0].class"),
+    "resource without a group": (lambda o: o["spec"]["deputies"][0].update(resource="orders"), "spec.deputies[0].resource"),
+    "operation that does not exist": (lambda o: o["spec"]["deputies"][0].update(operation="explode"), "spec.deputies[0].operation"),
+    "verb that does not exist": (lambda o: o["spec"]["deputies"][0].update(verbs=["patch"]), "spec.deputies[0].verbs[0]"),
+    "no verb": (lambda o: o["spec"]["deputies"][0].update(verbs=[]), "spec.deputies[0].verbs"),
+    "path with an index": (lambda o: o["spec"]["deputies"][0].update(fields=["spec[0]"]), "spec.deputies[0].fields[0]"),
+}  # fmt: skip
+
+
+def test_a_configuration_means_the_same_to_the_program_once_it_is_stored(plane: ControlPlane) -> None:
+    found = created(plane, CONFIGURATION)
+    assert Configuration.parse(found).spec == Configuration.parse(CONFIGURATION).spec
+
+
+@pytest.mark.parametrize("case", BAD_CONFIGURATIONS)
+def test_a_bad_configuration_is_refused_with_its_field_by_the_server_and_the_program(
+    plane: ControlPlane, case: str
+) -> None:
+    edit, field = BAD_CONFIGURATIONS[case]
+    bad = changed(CONFIGURATION, edit)
+    assert field in refusal(plane, bad)
+    with pytest.raises(PolicyError) as error:
+        Configuration.parse(bad)
+    assert error.value.field == field
+
+
 BAD_POLICIES: dict[str, tuple[Edit, str, str]] = {
     "name of a variable": (
         lambda o: o["spec"]["rules"][1]["variables"][0].update(name="a-b"),
@@ -225,8 +294,16 @@ BAD_POLICIES: dict[str, tuple[Edit, str, str]] = {
     "operation that does not exist": (
         lambda o: o["spec"]["rules"][0].update(operations=["explode"]),
         "spec.rules[0].operations[0]",
-        '"restart"',
+        "must be delete, scale, exec, restart",
     ),
+    **{
+        f"raw operation {text!r}": (
+            lambda o, text=text: o["spec"]["rules"][0].update(operations=[text]),
+            "spec.rules[0].operations[0]",
+            "VERB:GROUP/RESOURCE[/SUBRESOURCE] such as update:cnpg.io/clusters",
+        )
+        for text in BAD_RAW
+    },
     "kind instead of resource": (
         lambda o: o["spec"]["rules"][0].update(resources=["Deployment"]),
         "spec.rules[0].resources[0]",

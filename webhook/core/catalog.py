@@ -148,6 +148,8 @@ class Catalog:
     def obeyed(self, keys: Iterable[str]) -> dict[str, list[str]]:
         """Those of the (changed) keys that somebody obeys, sorted, by the effect that this has."""
         changed = sorted(set(keys))
+        if not changed:
+            return {}
         found = {name: [key for key in changed if matches(key)] for name, matches in self._obeyed}
         return {name: hits for name, hits in found.items() if hits}
 

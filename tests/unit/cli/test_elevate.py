@@ -140,9 +140,28 @@ def test_two_effects_each_with_its_change(desk: Desk) -> None:
     assert [one["objects"][0].get("digest") for one in asked(desk)] == ["00112233445566ff", None]
 
 
+def test_an_operation_by_verb_and_resource(desk: Desk) -> None:
+    desk.prints("123456")
+    assert desk.run("update:apps/deployments", "deploy/web", "-n", "prod").returncode == exits.OK
+    assert desk.run("scale,update:apps/deployments", "deploy/web", "-n", "prod").returncode == exits.OK
+    assert desk.run("create:core/pods", "pod/new", "-n", "prod").returncode == exits.OK
+    assert desk.run("delete:apps/deployments", "deploy/web", "-n", "prod").returncode == exits.OK
+    operations = [[one["operation"] for one in details] for details in desk.state["asked"]]
+    assert operations == [
+        ["update:apps/deployments"],
+        ["scale", "update:apps/deployments"],
+        ["create:core/pods"],
+        ["delete"],  # the class of that name, by whatever road
+    ]
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
+        ["raw", "deploy/web"],
+        ["update:apps/*", "deploy/web"],
+        ["patch:apps/deployments", "deploy/web"],
+        ["scale,update:apps", "deploy/web"],
         ["delete"],
         ["delete", "deploy"],
         ["delete", "deploy/web", "api"],

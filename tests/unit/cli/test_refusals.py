@@ -41,6 +41,23 @@ def test_one_refusal_is_taken_and_kept_back() -> None:
     assert refusals.held.decode() == refusal("web")
 
 
+@pytest.mark.parametrize(
+    "operation", ["update:cnpg.io/clusters", "connect:core/pods/exec", "scale,update:cnpg.io/clusters/scale"]
+)
+def test_an_operation_by_verb_and_resource(operation: str) -> None:
+    (wanted,) = read(refusal("web", operation))[0].wanted
+    assert wanted.operations == tuple(operation.split(","))
+
+
+@pytest.mark.parametrize("operation", ["update:cnpg.io/*", "-x:a/b", "update:a/b;id", "update:--as/x", "patch:a/b"])
+def test_what_is_no_operation_is_not_taken(operation: str) -> None:
+    assert [one.operations for one in read(refusal("web", operation))[0].wanted if "--" in one.operations[0][:2]] == []
+    found = read(refusal("web", operation))[0].wanted
+    assert all(
+        name.partition(":")[0] in {"create", "update", "delete", "connect"} for one in found for name in one.operations
+    )
+
+
 def test_several_refusals_with_other_text_between() -> None:
     refusals, passed = read(f"one\n{refusal('web')}two\n{refusal('api')}three")
     assert names(refusals) == ["web", "api"]

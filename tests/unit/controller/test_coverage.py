@@ -160,3 +160,46 @@ def test_both_together_still_keep_the_limit() -> None:
     narrowing = Narrowing(30, 2)
     narrowing.next(both("a", "b"), 0)
     assert narrowing.next(both("c", "d"), 1).guarded == Area(every_namespace=True)
+
+
+ENDS = frozenset({"apiextensions.k8s.io/customresourcedefinitions", "core/nodes", "core/persistentvolumes"})
+
+
+def asking(*operations: str, resources: tuple[str, ...] = ("*",), **match: Any) -> Policy:
+    obj = {
+        "apiVersion": "kube-stepup.io/v1alpha1",
+        "kind": "StepUpPolicy",
+        "metadata": {"name": "p"},
+        "spec": {
+            "match": match or {"namespaces": ["prod"]},
+            "rules": [{"name": "r", "operations": list(operations), "resources": list(resources)}],
+        },
+    }
+    return Policy.parse(obj)
+
+
+@pytest.mark.parametrize(
+    ("found", "kinds"),
+    [
+        (asking("delete"), ENDS),
+        (asking("delete", resources=("secrets",)), {"apiextensions.k8s.io/customresourcedefinitions"}),
+        (asking("delete:cnpg.io/clusters"), {"apiextensions.k8s.io/customresourcedefinitions"}),
+        (asking("drain"), {"core/nodes"}),
+        (asking("drain", resources=("secrets",)), set()),
+        (asking("scale", "exec", "update:core/pods"), set()),
+        (asking("delete", namespaces=["does-not-exist"]), set()),
+    ],
+)
+def test_cluster_scoped_kinds_that_take_guarded_objects_along_are_guarded(found: Policy, kinds: set[str]) -> None:
+    assert covered(found).guarded.kinds == kinds
+
+
+def test_kinds_are_joined_compared_and_dropped_where_everything_cluster_scoped_is_meant() -> None:
+    nodes, volumes = Area(kinds=frozenset({"core/nodes"})), Area(kinds=frozenset({"core/persistentvolumes"}))
+    both = nodes.union(volumes)
+    assert both.kinds == nodes.kinds | volumes.kinds
+    assert both.contains(nodes)
+    assert not nodes.contains(both)
+    assert Area(cluster_scoped=True).contains(both)
+    assert not nodes.is_empty
+    assert both.union(Area(cluster_scoped=True)) == Area(cluster_scoped=True)

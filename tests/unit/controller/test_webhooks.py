@@ -80,6 +80,10 @@ def test_the_two_entries_share_everything_but_where_they_apply() -> None:
         (PROD, ['in ["prod"]']),
         (EVERYWHERE, ["!= ''", "!(", 'in ["kube-node-lease", "kube-system"]', "== ''"]),
         (Coverage(Area(cluster_scoped=True)), ["== ''"]),
+        (
+            Coverage(Area(kinds=frozenset({"core/nodes"}))),
+            ['request.resource.group == ""', 'request.resource.resource == "nodes"', "['DELETE', 'UPDATE']"],
+        ),
     ],
 )
 def test_where_guarded_applies(coverage: Coverage, texts: list[str]) -> None:

@@ -11,7 +11,7 @@ from tests.builders import UID
 from tests.fakes.elevation import API, Person, refused, wanted
 from tests.fakes.kube import FakeKube
 from webhook.adapters.kube import own_path
-from webhook.elevation.bodies import Answer, ConfirmationCode, WantedAuthenticator
+from webhook.elevation.bodies import Answer, ConfirmationCode, WantedAuthenticator, WantedElevation, spec_of
 
 DETAIL = "spec.details[0]"
 OBJECT = f"{DETAIL}.objects[0]"
@@ -41,6 +41,12 @@ def named(**fields: Any) -> dict[str, Any]:
         ({"details": [wanted(operation="Delete")]}, f"{DETAIL}.operation"),
         ({"details": [wanted(operation="*")]}, f"{DETAIL}.operation"),
         ({"details": [wanted(operation=1)]}, f"{DETAIL}.operation"),
+        ({"details": [wanted(operation="update:apps/*")]}, f"{DETAIL}.operation"),
+        ({"details": [wanted(operation="update:apps/deployments\n")]}, f"{DETAIL}.operation"),
+        ({"details": [wanted(operation="patch:apps/deployments")]}, f"{DETAIL}.operation"),
+        ({"details": [wanted(operation="update:apps/statefulsets")]}, f"{DETAIL}.operation"),
+        ({"details": [wanted(operation="update:core/deployments")]}, f"{DETAIL}.operation"),
+        ({"details": [wanted(operation="update:apps/" + "a" * 400)]}, f"{DETAIL}.operation"),
         ({"details": [wanted(verb="delete")]}, DETAIL),
         ({"details": [wanted(scope="Cluster")]}, f"{DETAIL}.scope"),
         ({"details": [wanted(scope="object")]}, f"{DETAIL}.scope"),
@@ -194,3 +200,17 @@ async def test_a_body_is_not_looked_at_for_somebody_who_is_not_known(alice: Pers
 )
 def test_what_was_typed_does_not_show(body: object) -> None:
     assert "123456" not in repr(body)
+
+
+@pytest.mark.parametrize(
+    ("operation", "minted"),
+    [
+        ("update:apps/deployments", "update:apps/deployments"),
+        ("update:apps/deployments/status", "update:apps/deployments/status"),
+        ("delete:apps/deployments", "delete"),
+    ],
+)
+def test_a_raw_operation_is_taken_and_to_delete_is_the_class(operation: str, minted: str) -> None:
+    body = spec_of({"spec": {"details": [wanted(operation=operation)]}}, "ElevationRequest", WantedElevation)
+    body.checked()
+    assert [one.operation for one in body.authorization_details()] == [minted]
