@@ -217,7 +217,9 @@ BAD_CONFIGURATIONS: dict[str, tuple[Edit, str]] = {
 
 
 def test_a_configuration_means_the_same_to_the_program_once_it_is_stored(plane: ControlPlane) -> None:
-    found = created(plane, CONFIGURATION)
+    arguments = ("apply", "--server-side", "--force-conflicts", "--dry-run=server", "-o", "json", "-f", "-")
+    answer = plane.kubectl(*arguments, user=ADMIN, stdin=json.dumps(CONFIGURATION), check=True)
+    found = json.loads(answer.stdout)
     assert Configuration.parse(found).spec == Configuration.parse(CONFIGURATION).spec
 
 

@@ -15,7 +15,7 @@ from webhook.core.catalog import Catalog
 from webhook.core.cel import Activation, Facts, NamespaceFacts
 from webhook.core.classify import classify
 from webhook.core.operation import GUARD, Action, Takes
-from webhook.core.policy import Policy
+from webhook.core.policy import Policy, Rule
 from webhook.core.raw import RawOperations
 from webhook.core.request import AdmissionRequest, UserInfo
 from webhook.core.requirement import Requirement
@@ -185,11 +185,14 @@ class PolicyIndex:
             if action.operation == GUARD:
                 say.about_weakening(action)
                 continue
-            for policy in self._candidates(action, subject):
-                say.about(policy, action)
-            if action.takes is not None:
-                for policy in self.where(action.takes):
-                    say.about_what_goes_along(policy, action)
+            there = self._candidates(action, subject)
+            if action.takes is None:
+                for policy in there:
+                    say.about(policy, action)
+            else:
+                along = self.where(action.takes)
+                for policy in self._policies.values():
+                    say.about(policy, action, there=policy in there, along=policy in along)
         return Applicable(tuple(say.demands), tuple(say.exempted), tuple(say.broken), say.unknown_labels)
 
     def where(self, takes: Takes) -> Iterable[Policy]:
@@ -246,34 +249,34 @@ class _Say:
         self.broken: dict[str, None] = {}
         self.unknown_labels = False
 
-    def about(self, policy: Policy, action: Action) -> None:
-        """What one policy that can match says to one action."""
-        rules = policy.rules_for(action)
-        if not rules or not policy.is_about(self._user) or not self._selects(policy, action):
-            return
-        rules = [rule for rule in rules if not rule.conditions or rule.holds(self._activation(action))]
+    def about(self, policy: Policy, action: Action, *, there: bool = True, along: bool = False) -> None:
+        """What one policy says to one action: where the target lies (there), and where what goes along with it does."""
+        rules = self._rules_there(policy, action) if there else []
+        if along:
+            more = self._rules_along(policy, action)
+            rules = [rule for rule in policy.rules if rule in rules or rule in more]
         if rules and not self._lets_pass(policy):
             self.demands += [Demand(action, rule.requirement, policy.enforcement) for rule in rules]
 
-    def about_what_goes_along(self, policy: Policy, action: Action) -> None:
-        """What one policy says to the end of what goes along.
+    def _rules_there(self, policy: Policy, action: Action) -> list[Rule]:
+        rules = policy.rules_for(action)
+        if not rules or not policy.is_about(self._user) or not self._selects(policy, action):
+            return []
+        return [rule for rule in rules if not rule.conditions or rule.holds(self._activation(action))]
 
-        What an owner made is judged by the labels that the owner gives it, and by conditions on the owner. Of anything
-        else nothing is known but its kind and where it lies.
+    def _rules_along(self, policy: Policy, action: Action) -> list[Rule]:
+        """What an owner made is judged by the labels that the owner gives it, and by conditions on the owner.
+
+        Of anything else nothing is known but its kind and where it lies.
         """
         rules = policy.rules_along(action)
         if not rules or action.takes is None or not policy.is_about(self._user):
-            return
-        known = action.takes.labels
-        selector = policy.object_selector
+            return []
+        known, selector = action.takes.labels, policy.object_selector
         if selector is not None and known is not None and not any(map(selector.matches, known)):
-            return
-        asked = {(one.requirement.policy, one.requirement.rule) for one in self.demands if one.action is action}
+            return []
         seen = action if known is not None else msgspec.structs.replace(action, cascade=True)
-        rules = [rule for rule in rules if not rule.conditions or rule.holds(self._activation(seen))]
-        fresh = [rule for rule in rules if (policy.name, rule.name) not in asked]
-        if fresh and not self._lets_pass(policy):
-            self.demands += [Demand(action, rule.requirement, policy.enforcement) for rule in fresh]
+        return [rule for rule in rules if not rule.conditions or rule.holds(self._activation(seen))]
 
     def _activation(self, action: Action) -> Activation | None:
         return self._subject.facts().about(action) if self._subject.facts is not None else None

@@ -88,37 +88,32 @@ class _Witness:
     def _about_what_goes_along(self, policy: Policy, action: Action, takes: Takes, said: PolicySays) -> PolicySays:
         """What it says to the target, and to what goes when that goes."""
         selector = policy.object_selector
-        seen = action if takes.labels is not None else msgspec.structs.replace(action, cascade=True)
         selects = selector is None or takes.labels is None or any(map(selector.matches, takes.labels))
         if not selects or not policy.is_about(self._user) or policy not in self._index.where(takes):
             return said
-        direct = {one.rule for one in said.rules if one.verdict == APPLIES and said.verdict == APPLIES}
-        rules: list[RuleSays] = []
-        for rule in policy.rules:
-            before = next((one for one in said.rules if one.rule == rule.name), None)
-            if rule.name not in direct and rule.applies_along(action):
-                rules.append(
-                    self._by_conditions(
-                        rule, seen, policy, f"it is about {' or '.join(takes.resources)}, which go along"
-                    )
-                )
-            elif rule.name in direct and before is not None:
-                rules.append(before)
-            else:
-                verdict, why = (
-                    (said.verdict, said.why)
-                    if before is None or before.verdict == APPLIES
-                    else (before.verdict, before.why)
-                )
-                rules.append(RuleSays(rule.name, verdict, why, rule.requirement, before.conditions if before else ()))
-        if all(one.verdict != APPLIES or one.rule in direct for one in rules):
+        seen = action if takes.labels is not None else msgspec.structs.replace(action, cascade=True)
+        direct = said.verdict in {APPLIES, EXEMPT, BREAK_GLASS}
+        before = {one.rule: one for one in said.rules}
+        rules = tuple(
+            self._rule_along(rule, seen, policy, before.get(rule.name), said, direct) for rule in policy.rules
+        )
+        if all(one.verdict != APPLIES or one is before.get(one.rule) for one in rules):
             return said
         notes = list(said.notes)
-        verdict, why = self._let_pass(policy, notes) or (
-            APPLIES,
-            said.why if direct else "it is about what goes along with the target",
-        )
-        return _says(policy, verdict, why, notes, tuple(rules))
+        why = said.why if direct else "it is about what goes along with the target"
+        verdict, why = self._let_pass(policy, notes) or (APPLIES, why)
+        return _says(policy, verdict, why, dict.fromkeys(notes), rules)
+
+    def _rule_along(
+        self, rule: Rule, seen: Action, policy: Policy, before: RuleSays | None, said: PolicySays, direct: bool
+    ) -> RuleSays:
+        if before is not None and before.verdict == APPLIES and direct:
+            return before
+        if seen.takes is not None and rule.applies_along(seen):
+            return self._by_conditions(rule, seen, policy, f"it is about {' or '.join(seen.takes.resources)}")
+        if before is None or before.verdict == APPLIES:  # it would apply, but the policy does not
+            return RuleSays(rule.name, said.verdict, said.why, rule.requirement)
+        return before
 
     def _about_target(self, policy: Policy, action: Action) -> PolicySays:
         notes: list[str] = []

@@ -55,7 +55,8 @@ def explained(one: dict[str, Any], body: bytes | None = None) -> PolicySays:
         ({"match": {"namespaces": ["dev-*"]}}, "namespace", "it is not about the namespace prod"),
         ({"match": {"namespaceSelector": {"matchLabels": {"env": "dev"}}}}, "namespace", "the namespace prod"),
         ({"rules": [{"name": "shells", "operations": ["exec"]}]}, "class", "no rule of it is about delete"),
-        ({"rules": [{**DELETE, "resources": ["pods"]}]}, "resource", "about delete names apps/deployments"),
+        ({"rules": [{**DELETE, "resources": ["services"]}]}, "resource", "about delete names apps/deployments"),
+        ({"rules": [{**DELETE, "resources": ["pods"]}]}, "applies", "it is about what goes along"),
         ({"match": {"subjects": {"groups": ["sres"]}}}, "subject", "its subjects do not include alice"),
         ({"match": {"objectSelector": {"matchLabels": {"tier": "db"}}}}, "object", "does not select the object"),
         ({"rules": [{**DELETE, "conditions": [{"expression": "request.name == 'db'"}]}]}, "condition", "is false"),
@@ -72,14 +73,14 @@ def test_a_policy_says_what_it_fails_on_first(spec: dict[str, Any], verdict: str
 def test_each_rule_has_a_verdict_of_its_own() -> None:
     rules = [
         {"name": "shells", "operations": ["exec"]},
-        {**DELETE, "name": "pods", "resources": ["pods"]},
+        {**DELETE, "name": "services", "resources": ["services"]},
         {**DELETE, "name": "others", "conditions": [{"expression": "request.name == 'db'"}]},
         {**DELETE, "name": "all", "conditions": [{"expression": "request.name == 'web'"}]},
     ]
     says = explained(policy(rules=rules))
     assert {one.rule: one.verdict for one in says.rules} == {
         "shells": "class",
-        "pods": "resource",
+        "services": "resource",
         "others": "condition",
         "all": "applies",
     }
