@@ -51,7 +51,9 @@ def test_refused_without_proof_and_passed_with_it(route: Route, site: Site, alic
         time.sleep(0.1)
 
 
-@pytest.mark.parametrize("route", [one for one in ROUTES if one.passes and not one.shared], ids=lambda route: route.name)
+@pytest.mark.parametrize(
+    "route", [one for one in ROUTES if one.passes and not one.shared], ids=lambda route: route.name
+)
 def test_staging_is_left_alone(route: Route, site: Site) -> None:
     command = prepared(route, site, site.staging)
     stdin = route.stdin(site, site.staging) if route.stdin else None
