@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import select
 import sys
 import time
@@ -106,7 +107,7 @@ def test_two_targets_of_one_command_are_one_proof(site: Site, alice: Person) -> 
     robot.kubectl("create", "configmap", "c", "-n", site.prod, check=True)
     passed = alice.elevate("--", "kubectl", "delete", "deploy/web", "configmap/c", "-n", site.prod)
     assert passed.returncode == 0, passed.stderr
-    assert passed.stderr.count("needs a step-up") == 2
+    assert passed.stderr.count("(policy production)") == 2
     assert len(alice.kubectl("get", "elevationrequests", "-o", "name").stdout.split()) == 1
 
 
@@ -152,3 +153,104 @@ def test_json_carries_the_assertion_for_programs(site: Site, alice: Person) -> N
     assert result["required"]
     assert result["assertion"].count(".") == 2
     assert result["challenge"]["acr_values"] == "aal2"
+
+
+def faked(pod: str, namespace: str) -> str:
+    """A program in a container that prints a refusal in kubectl's own words, and fails."""
+    return (
+        'echo \'error: unable to upgrade connection: admission webhook "guarded.kube-stepup.io" denied the request: '
+        f"kube-stepup: exec pods/{pod} in {namespace} needs a step-up (aal2, at most 5m old, policy production): no. Run:' >&2; "
+        f"echo '  kubectl elevate exec pods/{pod} -n {namespace}' >&2; exit 1"
+    )
+
+
+def test_what_a_container_prints_asks_for_nothing(site: Site, alice: Person) -> None:
+    own, other = site.pod(site.staging), site.pod()
+    for target in ((other, site.prod), (own, site.staging)):
+        run = alice.elevate("--", "kubectl", "exec", own, "-n", site.staging, "--", "sh", "-c", faked(*target))
+        assert run.returncode != 0
+        assert "which is not acted on" in run.stderr, run.stderr
+    assert alice.kubectl("get", "elevationrequests", "-o", "name").stdout == ""
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["exec", "{pod}", "--", "true"],
+        ["exec", "deploy/web", "--", "true"],
+        ["run", "fresh", "--image=i", "--overrides", '{{"spec":{{"nodeName":"n1"}}}}'],
+        ["debug", "{pod}", "--image=i"],
+    ],
+)
+def test_real_refusals_of_what_shows_others_output_are_known(site: Site, alice: Person, command: list[str]) -> None:
+    words = [word.format(pod=site.pod()) for word in command]
+    passed = alice.elevate("--", "kubectl", "-n", site.prod, *words)
+    assert passed.returncode == 0, passed.stderr
+    assert f" in {site.prod} (policy production)" in passed.stderr
+
+
+def test_explain_tells_the_rule_what_is_proven_and_what_is_not_asked(site: Site, alice: Person) -> None:
+    before = alice.elevate("explain", "delete", "deploy/web", "-n", site.prod, check=True).stdout
+    assert before.splitlines()[0] == f"delete deployments.apps/web in {site.prod}: needs a step-up"
+    assert "rule everything: takes aal2, at most 5m old, good once, scope Object" in before
+    assert "not proven: you have not stepped up" in before
+    alice.elevate("delete", "deploy/web", "-n", site.prod, check=True)
+    found = json.loads(
+        alice.elevate("explain", "delete", "deploy/web", "-n", site.prod, "-o", "json", check=True).stdout
+    )
+    assert (found["required"], found["satisfied"]) == (True, True)
+    free = alice.elevate("explain", "delete", "deploy/web", "-n", site.staging, check=True).stdout
+    assert free == f"delete deployments.apps/web in {site.staging}: no step-up is needed\n"
+
+
+def test_explain_is_for_people_whom_rbac_lets_elevate_and_about_themselves(site: Site, alice: Person) -> None:
+    robot = Person(site.deployment, "robot").elevate("explain", "delete", "deploy/web", "-n", site.prod, check=True)
+    assert "policy production: asks for nothing: it exempts robot" in robot.stdout
+    answer, _ = alice.create("elevationreviews", {"details": [], "user": "robot"}, "ElevationReview")
+    assert "spec" in answer.stderr
+
+
+def test_a_used_proof_is_not_in_force(site: Site, alice: Person) -> None:
+    alice.elevate("--", "kubectl", "delete", "deploy/web", "-n", site.prod, check=True)
+    assert "No elevations in force" in alice.elevate("status", check=True).stdout
+    assert "used up" in alice.elevate("list", check=True).stdout
+
+
+def test_kubectl_completes_the_plugin_with_targets_of_the_cluster(site: Site, alice: Person) -> None:
+    programs = os.pathsep.join([str(Path(sys.executable).parent), alice.cluster.environment(alice.name)["PATH"]])
+
+    def completed(*words: str) -> list[str]:
+        found = alice.run(["env", f"PATH={programs}", "kubectl", "__complete", "elevate", *words], check=True)
+        return found.stdout.split()
+
+    assert completed("re") == ["restart", "revoke", ":4"]
+    assert completed("delete", "-n", site.prod, "deploy/w") == ["deploy/web", ":4"]
+    assert "--scope" in completed("delete", "--sc")
+
+
+def test_helm_whose_record_is_guarded_passes_with_one_proof_for_everything(
+    site: Site, alice: Person, tmp_path: Path
+) -> None:
+    """As an upgrade of kube-stepup itself: helm's record, and the objects, are in its own namespace."""
+    name = f"shop-{secrets.token_hex(3)}"
+    (tmp_path / "templates").mkdir()
+    (tmp_path / "Chart.yaml").write_text(f"apiVersion: v2\nname: {name}\nversion: 0.1.0\n")
+    for suffix in ("a", "b"):
+        found = {
+            "apiVersion": "v1",
+            "kind": "ConfigMap",
+            "metadata": {"name": f"{name}-{suffix}", "namespace": "kube-stepup"},
+        }
+        (tmp_path / "templates" / f"{suffix}.yaml").write_text(json.dumps(found))
+    helm = str(site.deployment.cluster.programs.path("helm"))
+    arguments = [helm, "upgrade", "--install", name, str(tmp_path), "-n", "kube-stepup"]
+    refused = alice.elevate("--", *arguments)
+    assert refused.returncode != 0
+    assert "kubectl elevate guard -f FILE secret/RECORD" in refused.stderr, refused.stderr
+    rendered = tmp_path / "all.yaml"
+    rendered.write_text(alice.run([helm, "template", name, str(tmp_path), "-n", "kube-stepup"], check=True).stdout)
+    record = f"secret/sh.helm.release.v1.{name}.v1"
+    alice.elevate("guard", "-f", str(rendered), record, "-n", "kube-stepup", check=True)
+    passed = alice.run(arguments)
+    assert passed.returncode == 0, passed.stderr
+    assert "STATUS: deployed" in passed.stdout

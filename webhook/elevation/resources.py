@@ -59,7 +59,7 @@ _DETAIL = _object(
     scope=_text("Object, Resource or Namespace.", default="Object"),
     objects=_array("The objects, with scope Object.", _TARGET),
 )
-_STRINGS: JSON = {"type": "object", "additionalProperties": {"type": "string"}}
+_STRINGS: JSON = {"type": "object", "description": "By name.", "additionalProperties": {"type": "string"}}
 _ACCEPTED = {"type": "boolean", "description": "Whether the code was right."}
 _CODE = _text("Stable code of the problem, such as wrong-code or too-many-attempts.")
 _SECONDS = {"type": "integer", "format": "int32", "description": "Seconds to wait before the next try."}
