@@ -8,6 +8,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+import typer
+
 from webhook.cli import files as given
 from webhook.cli.exits import USAGE, ElevateError
 from webhook.cli.kinds import resource_of, usual
@@ -16,6 +18,7 @@ from webhook.cli.suites.document import NamespaceEntry, SuiteError
 from webhook.cli.suites.typed import Typed
 from webhook.core.operation import OPERATIONS
 from webhook.core.policy import Policy
+from webhook.errors import PolicyError
 
 _CLASSES: Final = {
     "evict": "delete",
@@ -154,7 +157,20 @@ def from_cluster(client: Kubectl, typed: Typed) -> Source:
         entries[namespace] = NamespaceEntry(
             labels=metadata.get("labels") or {}, annotations=metadata.get("annotations") or {}
         )
-    return Source([Policy.parse(one) for one in items], entries, _object(client, typed), _discovered(client))
+    return Source(_readable(items), entries, _object(client, typed), _discovered(client))
+
+
+def _readable(items: list[dict[str, Any]]) -> list[Policy]:
+    """The policies that can be used; of the others it is said that they cannot."""
+    found = []
+    for one in items:
+        try:
+            found.append(Policy.parse(one))
+        except PolicyError as error:
+            name = (one.get("metadata") or {}).get("name", "")
+            text = f"policy {name} is left out, it cannot be used: {error}; what was in force of it before still is"
+            typer.echo(f"stepup: {text}", err=True)
+    return found
 
 
 def namespaces_of(client: Kubectl) -> dict[str, dict[str, str]]:

@@ -228,6 +228,13 @@ class TestFromACluster:
         assert "note: the labels of the namespace prod are not known" in result.stdout
         assert "note: the object's labels are not known" in result.stdout
 
+    def test_a_policy_that_cannot_be_used_is_named_and_left_out(self, desk: Desk) -> None:
+        broken = policy("broken", rules=[])
+        desk.cluster(whoami=self.ME, **{"stepuppolicies.kube-stepup.io": {"items": [broken, policy()]}})
+        result = desk.run("delete", "deploy/web", "-n", "prod")
+        assert "policy broken is left out, it cannot be used: spec.rules: must have" in result.stderr
+        assert "policy production (Deny) applies" in result.stdout
+
     def test_without_policies_there_is_nothing_to_explain(self, desk: Desk) -> None:
         desk.cluster(whoami=self.ME)
         result = desk.run("delete", "deploy/web", "-n", "prod")

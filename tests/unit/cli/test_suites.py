@@ -142,6 +142,10 @@ class TestRequestsThatAreWrittenOut:
         expect = {"outcome": "refuse", "operations": operations}
         assert files.run(suite({**fields, "expect": expect})).exit_code == 0
 
+    def test_a_namespace_that_is_made_need_not_be_there(self, files: Files) -> None:
+        made = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "new", "labels": {"env": "prod"}}}
+        assert files.run(suite({"object": made, "expect": {"outcome": "allow", "code": "out-of-scope"}})).exit_code == 0
+
     def test_a_kind_whose_plural_cannot_be_guessed_is_named(self, files: Files) -> None:
         chassis = {"apiVersion": "example.com/v1", "kind": "Chassis", "metadata": {"name": "a", "namespace": "prod"}}
         run = SuiteRun(files.write(suite({"oldObject": chassis, "resource": "chassis.example.com", "expect": REFUSE})))

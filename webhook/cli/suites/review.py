@@ -10,6 +10,7 @@ import msgspec
 from webhook.cli.suites.document import Case, SuiteError, beside
 from webhook.cli.suites.typed import Asked, asked
 from webhook.cli.suites.world import World
+from webhook.core.applicable import NAMESPACES
 from webhook.core.request import AdmissionRequest, decode
 from webhook.errors import ReviewError
 
@@ -38,7 +39,8 @@ def request_of(case: Case, world: World, suite_file: Path, field: str) -> Admiss
         request.old_head()
     except (ReviewError, msgspec.ValidationError) as error:
         raise SuiteError(where, str(error)) from error
-    world.check_namespace(request.namespace, where)
+    if (request.resource.group, request.resource.resource) != NAMESPACES:
+        world.check_namespace(request.namespace, where)
     return request
 
 
@@ -76,7 +78,7 @@ def review_of(found: Asked, user: Json) -> Json:
     thing = found.thing
     version = str(thing.body["apiVersion"]).rpartition("/")[2]
     kind = found.kind or (thing.kind.group, version, str(thing.body["kind"]))
-    is_namespace = (thing.kind.group, thing.kind.resource) == ("", "namespaces")
+    is_namespace = (thing.kind.group, thing.kind.resource) == NAMESPACES
     kind_fields = dict(zip(("group", "version", "kind"), kind, strict=True))
     resource = {"group": thing.kind.group, "version": version, "resource": thing.kind.resource}
     request: Json = {
