@@ -14,12 +14,14 @@ import pytest
 from tests.builders import AUDIENCE, Signer, deletion, policy
 from tests.fakes.kube import FakeKube, until
 from webhook.adapters import watches
+from webhook.adapters.cluster_state import ClusterState
 from webhook.adapters.kube import object_path, own_path
 from webhook.admission.app import create_app
 from webhook.admission.path_secrets import PathSecrets
 from webhook.settings import Settings
 
 STALL_SECONDS = 90
+WATCHES = list(ClusterState(FakeKube())._watches)  # type: ignore[arg-type]
 
 
 class Time:
@@ -73,7 +75,7 @@ async def replica(time: Time) -> AsyncIterator[Replica]:
 
     life = asyncio.create_task(found.app({"type": "lifespan", "asgi": {}}, told.get, say))  # type: ignore[arg-type]
     await told.put({"type": "lifespan.startup"})
-    await until(lambda: len(kube._watchers) == 4)
+    await until(lambda: len(kube._watchers) == len(WATCHES))
     yield found
     await told.put({"type": "lifespan.shutdown"})
     with suppress(asyncio.CancelledError):
@@ -92,9 +94,7 @@ async def test_after_a_silence_longer_than_a_stall_it_is_not_and_says_what_it_lo
     time.now += STALL_SECONDS + watches.MAX_BACKOFF_SECONDS + 1
     answer = await replica.request("GET", "/readyz")
     assert answer.status_code == 503
-    assert answer.json()["waitingFor"] == [
-        f"{name}: nothing heard for 106 s" for name in ("policies", "namespaces", "signing-keys", "elevations")
-    ]
+    assert answer.json()["waitingFor"] == [f"{name}: nothing heard for 106 s" for name in WATCHES]
     assert (await replica.request("GET", "/livez")).status_code == 200, "a restart would lose what it knows"
 
 
