@@ -92,10 +92,13 @@ class TestResources:
             ("matches-nothing", "spec.rules[0].operations[1]")
         ]
 
-    @pytest.mark.parametrize("resource", ["core/nodes", "nodes", "rbac.authorization.k8s.io/clusterroles"])
+    @pytest.mark.parametrize("resource", ["storageclasses", "rbac.authorization.k8s.io/clusterroles"])
     def test_that_are_in_no_namespace_while_the_policy_is_about_namespaces(self, resource: str) -> None:
         assert found(rule("a", "delete", resources=[resource])) == [("matches-nothing", "spec.rules[0].resources[0]")]
-        assert found(rule("a", "delete", resources=["core/namespaces"])) == []
+
+    @pytest.mark.parametrize("resource", ["core/namespaces", "core/nodes", "nodes"])
+    def test_whose_end_takes_along_what_is_in_one(self, resource: str) -> None:
+        assert found(rule("a", "delete", resources=[resource])) == []
 
 
 class TestSubjects:
