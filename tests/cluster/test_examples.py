@@ -223,17 +223,18 @@ def definition(kind: Kind, one: dict[str, Any]) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def alone(deployment: Deployment) -> Iterator[Deployment]:
-    """The deployment without the policy of the other tests."""
-    name = ("stepuppolicies.kube-stepup.io", "production")
-    found = deployment.cluster.kubectl("get", *name, "-o", "json", user=ADMIN, check=True)
-    deployment.cluster.kubectl("delete", *name, user=ADMIN, check=True)
+    """The deployment without the policies of the other tests."""
+    kind = "stepuppolicies.kube-stepup.io"
+    found = json.loads(deployment.cluster.kubectl("get", kind, "-o", "json", user=ADMIN, check=True).stdout)["items"]
+    before = [{**one, "metadata": {"name": one["metadata"]["name"]}} for one in found]
+    names = [one["metadata"]["name"] for one in before]
+    deployment.cluster.kubectl("delete", kind, *names, user=ADMIN, check=True)
     yield deployment
-    names = {name for suite in EXAMPLES for name in SuiteRun(suite).suite.namespaces} - {"kube-system"}
-    deployment.cluster.kubectl("delete", "ns", *sorted(names), "--ignore-not-found", "--wait=false", user=ADMIN)
-    before = json.loads(found.stdout)
-    deployment.apply_policy(
-        {key: before[key] for key in ("apiVersion", "kind", "spec")} | {"metadata": {"name": name[1]}}
-    )
+    namespaces = {name for suite in EXAMPLES for name in SuiteRun(suite).suite.namespaces} - {"kube-system"}
+    arguments = (*sorted(namespaces), "--ignore-not-found", "--wait=false")
+    deployment.cluster.kubectl("delete", "ns", *arguments, user=ADMIN)
+    for one in before:
+        deployment.apply_policy({key: value for key, value in one.items() if key != "status"})
 
 
 @pytest.mark.parametrize("suite", EXAMPLES, ids=lambda path: path.parent.name)
