@@ -88,7 +88,10 @@ class TestFromFiles:
             ({"match": {"exempt": {"users": ["alice"]}}}, "[exempt]: it exempts alice"),
             ({"match": {"breakGlass": {"users": ["alice"]}}}, "[break-glass]: it lets alice break glass"),
             ({"rules": [{"name": "a", "operations": ["exec"]}]}, "[class]: no rule of it is about delete"),
-            ({"rules": [{"name": "a", "operations": ["delete"], "resources": ["pods"]}]}, "[resource]: no rule of it"),
+            (
+                {"rules": [{"name": "a", "operations": ["delete"], "resources": ["secrets"]}]},
+                "[resource]: no rule of it",
+            ),
         ],
     )
     def test_why_a_policy_asks_nothing(self, desk: Desk, change: dict[str, Any], said: str) -> None:
