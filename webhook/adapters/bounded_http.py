@@ -26,7 +26,9 @@ class BoundedHttpProtocol(HttpToolsProtocol):
     Attributes:
         max_head_bytes: request line and headers together; kube-apiserver sends a review with some 300 bytes of them.
         max_headers: their number, since each costs more memory than it has bytes.
-        head_seconds: in which a head must have arrived, from its first byte or from the handshake of a new connection.
+        silent_seconds: in which the first byte must arrive on a new connection. Go's clients keep a spare connection for
+            90 s and then send a request on it: one that we had just closed would fail, and fail closed.
+        head_seconds: in which a head must have arrived, from its first byte.
         body_seconds: in which the body must have arrived, from the end of the head.
         max_pipelined: requests that wait for the answer to the one before; the API server never sends any.
         waiting_since: when we began to wait for the other side (the loop's time); None while it waits for us.
@@ -34,6 +36,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
 
     max_head_bytes: ClassVar[int] = 64 * KIB
     max_headers: ClassVar[int] = 256
+    silent_seconds: ClassVar[float] = 100.0
     head_seconds: ClassVar[float] = 10.0
     body_seconds: ClassVar[float] = 30.0
     max_pipelined: ClassVar[int] = 8
@@ -42,14 +45,15 @@ class BoundedHttpProtocol(HttpToolsProtocol):
     _head_bytes = 0
     _in_head = True
     _begun = False
+    _silent = True
     _too_large = False
     _deadline: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Expect a head: a connection that says nothing is not kept."""
+        """Expect a head: a connection that says nothing is not kept for ever."""
         super().connection_made(transport)  # type: ignore[arg-type]
         self.waiting_since = self.loop.time()
-        self._expect_within(self.head_seconds)
+        self._expect_within(self.silent_seconds)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Expect nothing more."""
@@ -58,6 +62,9 @@ class BoundedHttpProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Hand on what arrives, of a head no more than it may have."""
+        if self._silent:
+            self._silent = False
+            self._expect_nothing()
         rest = data
         while rest and not self.transport.is_closing():
             if not self._in_head:

@@ -31,6 +31,7 @@ PATIENCE_SECONDS = 20
 class Impatient(BoundedHttpProtocol):
     """With times that a test can wait for."""
 
+    silent_seconds = SOON_SECONDS
     head_seconds = SOON_SECONDS
     body_seconds = SOON_SECONDS
 
@@ -263,6 +264,9 @@ class TestTimes:
 
     def test_in_earnest_they_are_these(self) -> None:
         assert (BoundedHttpProtocol.head_seconds, BoundedHttpProtocol.body_seconds) == (10, 30)
+
+    def test_a_spare_connection_is_kept_longer_than_the_api_server_keeps_it(self) -> None:
+        assert BoundedHttpProtocol.silent_seconds > 90
 
 
 async def test_pipelined_requests_are_few(serve: Serve) -> None:
