@@ -100,6 +100,11 @@ class TestResources:
     def test_whose_end_takes_along_what_is_in_one(self, resource: str) -> None:
         assert found(rule("a", "delete", resources=[resource])) == []
 
+    @pytest.mark.parametrize("resource", ["core/nodes", "nodes", "persistentvolumes"])
+    def test_what_takes_along_what_is_in_namespaces_is_asked_about(self, resource: str) -> None:
+        assert found(rule("a", "delete", resources=[resource])) == []
+        assert found(rule("a", "access", resources=["core/nodes"])) != []
+
 
 class TestSubjects:
     def test_that_are_nobody(self) -> None:
