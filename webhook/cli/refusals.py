@@ -66,8 +66,8 @@ class Refusals:
 
     @property
     def final(self) -> list[Wanted]:
-        """Those that nothing else has come after: the command's own last words."""
-        return self.wanted[self._followed :]
+        """Those that nothing else has come after, nor the beginning of another: the command's own last words."""
+        return [] if self._inside else self.wanted[self._followed :]
 
     @property
     def last_exact(self) -> list[Wanted]:
@@ -123,7 +123,8 @@ class Refusals:
     def _is_ours(self, line: bytes) -> bool:
         """Whether a line belongs to a refusal. helm logs several lines as one, and joins several refusals to one."""
         ours = False
-        for part in line.rstrip(b"\r\n").split(b"\\n"):
+        parts = line.rstrip(b"\r\n").split(b"\\n")
+        for part in parts:
             rest: bytes = part
             if self._inside:
                 found = _COMMAND.match(part)
@@ -133,8 +134,10 @@ class Refusals:
                 elif not part.strip():
                     ours = True
                     continue
+                else:
+                    self._followed = len(self.wanted)  # it began, and was none
             self._inside = _HEADER.search(rest) is not None
-            self._header = _EXACT.match(rest)
+            self._header = _EXACT.match(rest) if len(parts) == 1 else None
             ours = ours or self._inside
         return ours
 

@@ -167,6 +167,8 @@ def test_a_refusal_of_what_was_typed_is_acted_on(desk: Desk, command: str, print
         ("kubectl exec web-1 -n prod -- tool", refuse("exec", "pods/web-1", "kube-system", STREAM)),
         ("kubectl exec web-1 -n prod -- tool", EXEC + "command terminated with exit code 1\n"),
         ("kubectl exec web-1 -n prod -- tool", EXEC + "half a line"),
+        ("kubectl exec web-1 -n prod -- tool", EXEC + "error: it said: " + EXEC.partition("\n")[0] + "' and failed\n"),
+        ("kubectl exec web-1 -n prod -- tool", EXEC.replace("\n", "\\n", 1)),
         ("kubectl exec web-1 -n prod -- tool", EXEC.replace("error: ", "")),
         (
             "kubectl exec web-1 -n prod -- tool",
