@@ -228,7 +228,7 @@ def test_kubectl_completes_the_plugin_with_targets_of_the_cluster(site: Site, al
     assert "--scope" in completed("delete", "--sc")
 
 
-def test_helm_whose_record_is_guarded_passes_with_one_proof_for_everything(
+def test_helm_whose_record_is_guarded_passes_once_everything_is_proven(
     site: Site, alice: Person, tmp_path: Path
 ) -> None:
     """As an upgrade of kube-stepup itself: helm's record, and the objects, are in its own namespace."""
@@ -249,8 +249,11 @@ def test_helm_whose_record_is_guarded_passes_with_one_proof_for_everything(
     assert "kubectl elevate guard -f FILE secret/RECORD" in refused.stderr, refused.stderr
     rendered = tmp_path / "all.yaml"
     rendered.write_text(alice.run([helm, "template", name, str(tmp_path), "-n", "kube-stepup"], check=True).stdout)
-    record = f"secret/sh.helm.release.v1.{name}.v1"
-    alice.elevate("guard", "-f", str(rendered), record, "-n", "kube-stepup", check=True)
-    passed = alice.run(arguments)
-    assert passed.returncode == 0, passed.stderr
-    assert "STATUS: deployed" in passed.stdout
+    first, second = (f"secret/sh.helm.release.v1.{name}.v{number}" for number in (1, 2))
+    for records in ([first], [first, second]):
+        alice.elevate("guard", "-f", str(rendered), *records, "-n", "kube-stepup", check=True)
+        alice.elevate("guard", records[-1], "-n", "kube-stepup", check=True)  # it is written twice
+        passed = alice.run(arguments)
+        assert passed.returncode == 0, passed.stderr
+        assert "STATUS: deployed" in passed.stdout
+        assert "denied" not in passed.stderr, passed.stderr

@@ -30,7 +30,7 @@ HELM_DEBUG: Final = "HELM_DEBUG"
 HELM_RECORD: Final = (
     "helm's own record is guarded here, and helm names one refusal at a time and then cannot mend its record: nothing was asked."
     " Step up for everything first: `helm template …` with the same values into a file, then `kubectl elevate guard -f FILE"
-    " secret/RECORD -n NAMESPACE`, then helm (docs/operations.md)"
+    " secret/RECORD -n NAMESPACE`, then helm (docs/operations.md, Upgrade)"
 )
 MADE_UP: Final = "pods/node-debugger-"
 NOT_REPLAYED: Final = (
