@@ -15,6 +15,10 @@ from tests.unit.elevation.test_requests import ELEVATIONS, enforce
 DELETE: dict[str, Any] = {"name": "destroy", "operations": ["delete"]}
 
 
+SERVICE: dict[str, Any] = {"group": "", "resource": "services"}
+"""Takes nothing along when it goes, so that all that decides is its own."""
+
+
 async def review(person: Person, *details: dict[str, Any], **more: Any) -> dict[str, Any]:
     answer = created(await person.post("elevationreviews", {"details": list(details or [wanted()]), **more}))
     status: dict[str, Any] = answer["status"]
@@ -80,7 +84,7 @@ class TestWhatWouldBeAsked:
         self, alice: Person, kube: FakeKube, expression: str, sent: dict[str, Any] | None, expected: str
     ) -> None:
         await enforce(kube, policy(rules=[{**DELETE, "conditions": [{"expression": expression}]}]))
-        status = await review(alice, **({"object": sent} if sent is not None else {}))
+        status = await review(alice, wanted(**SERVICE), **({"object": sent} if sent is not None else {}))
         ((condition,),) = [rule["conditions"] for rule in status["actions"][0]["policies"][0]["rules"]]
         assert (condition["value"], condition["field"]) == (expected, "spec.rules[0].conditions[0].expression")
         assert status["required"] is (expected != "false")
@@ -96,9 +100,9 @@ class TestWhatWouldBeAsked:
     async def test_labels_decide_about_an_object_selector(self, alice: Person, kube: FakeKube) -> None:
         match = {"objectSelector": {"matchLabels": {"tier": "db"}}}
         await enforce(kube, policy(match=match))
-        assert not (await review(alice, object={"labels": {"tier": "web"}}))["required"]
-        assert (await review(alice, object={"labels": {"tier": "db"}}))["required"]
-        assert (await review(alice))["required"], "what nobody knows counts as matching"
+        assert not (await review(alice, wanted(**SERVICE), object={"labels": {"tier": "web"}}))["required"]
+        assert (await review(alice, wanted(**SERVICE), object={"labels": {"tier": "db"}}))["required"]
+        assert (await review(alice, wanted(**SERVICE)))["required"], "what nobody knows counts as matching"
 
 
 class TestWhatIsToldToWhom:
