@@ -132,6 +132,9 @@ class AdmissionSettings(_Section):
     use_write_timeout_seconds: float = Field(2.0, gt=0, le=4.0)  # inside the webhook's 5 s
     live_read_timeout_seconds: float = Field(1.5, gt=0, le=4.0)
     watch_stall_seconds: int = Field(90, ge=10, le=3600)  # the API server sends a bookmark about every minute
+    report_seconds: int = Field(60, ge=1, le=3600)  # between two times that counts are stored
+    leader_check_seconds: int = Field(15, ge=1, le=300)
+    leader_silent_seconds: int = Field(60, ge=1, le=3600)  # a Lease lasts 15 s
 
 
 class RequestHeaderSettings(_Section):
@@ -185,6 +188,9 @@ class ControllerSettings(_Section):
     lease_name: str = "kube-stepup-controller"
     sync_seconds: int = Field(5, ge=1, le=300)
     expiry_interval_seconds: int = Field(120, ge=1, le=3600)
+    canary_seconds: int = Field(60, ge=1, le=3600)  # and at once after every change of the configuration
+    counts_seconds: int = Field(30, ge=1, le=3600)  # between two looks at what admission has counted
+    keep_report_days: int = Field(30, ge=1, le=400)
     manage_certificates: bool = True
     ca_secret: str = "kube-stepup-ca"
     ca_bundle_file: str = ""
@@ -225,6 +231,7 @@ class Settings(_Section):
     bind_address: str = "0.0.0.0"
     tls_cert_file: str = ""
     tls_key_file: str = ""
+    metrics_port: int = Field(0, ge=0, le=65535)  # plain HTTP; 0: no metrics are served
     log_level: str = Field("info", pattern="^(debug|info|warning|error)$")
     assertion_max_lifetime_seconds: int = Field(3600, ge=10, le=24 * 3600)
     session_extra_key: str = ""

@@ -1,4 +1,4 @@
-"""``/livez`` and ``/readyz`` of the controller: plain HTTP, a few lines, since nothing else is served here."""
+"""Plain HTTP in a few lines: ``/livez`` and ``/readyz`` of the controller, ``/metrics`` of every server."""
 
 from __future__ import annotations
 
@@ -16,10 +16,20 @@ class Health:
 
     Args:
         checks: path → what is wrong; empty when all is well.
+        pages: path → a text that is always answered with 200.
+        field: the setting that the port comes from, for the error.
     """
 
-    def __init__(self, checks: Mapping[str, Callable[[], str]]) -> None:
+    def __init__(
+        self,
+        checks: Mapping[str, Callable[[], str]],
+        pages: Mapping[str, Callable[[], str]] | None = None,
+        *,
+        field: str = "controller.healthPort",
+    ) -> None:
         self._checks = checks
+        self._pages = pages or {}
+        self._field = field
 
     async def serve(self, address: str, port: int) -> None:
         """Serve until cancelled.
@@ -30,7 +40,7 @@ class Health:
         try:
             server = await asyncio.start_server(self._answer, address, port, limit=4096)
         except OSError as error:
-            raise ConfigurationError(f"cannot listen on port {port}", field="controller.healthPort") from error
+            raise ConfigurationError(f"cannot listen on port {port}", field=self._field) from error
         async with server:
             await server.serve_forever()
 
@@ -49,15 +59,19 @@ class Health:
 
     def _response(self, line: bytes) -> bytes:
         method, _, rest = line.decode("latin-1").partition(" ")
-        check = self._checks.get(rest.split(" ", 1)[0].split("?", 1)[0]) if method in {"GET", "HEAD"} else None
-        if check is None:
-            status, text = "404 Not Found", "not found"
-        else:
-            problem = check()
-            status, text = ("503 Service Unavailable", problem) if problem else ("200 OK", "ok")
+        status, text = self._found(rest.split(" ", 1)[0].split("?", 1)[0] if method in {"GET", "HEAD"} else "")
         body = text.encode()
         head = (
             f"HTTP/1.1 {status}\r\nContent-Type: text/plain; charset=utf-8\r\n"
             f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n"
         )
         return head.encode("ascii") + (b"" if method == "HEAD" else body)
+
+    def _found(self, path: str) -> tuple[str, str]:
+        if path in self._pages:
+            return "200 OK", self._pages[path]()
+        check = self._checks.get(path)
+        if check is None:
+            return "404 Not Found", "not found"
+        problem = check()
+        return ("503 Service Unavailable", problem) if problem else ("200 OK", "ok")
