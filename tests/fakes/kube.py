@@ -17,10 +17,21 @@ from datetime import UTC, datetime
 from typing import Any, Self
 from urllib.parse import parse_qs, unquote
 
-from webhook.adapters.kube import AnswerError
+from webhook.adapters.ground import API_SERVICE
+from webhook.adapters.kube import AnswerError, object_path
+from webhook.core.canary import MANAGER_PREFIX, seen
 from webhook.errors import ConflictError
 
 STATUS = "/status"
+DEFINITIONS = object_path("apiextensions.k8s.io", "v1", "customresourcedefinitions")
+# Unless a test stores something else there: our API group as it should be.
+SOUND_GROUND: dict[str, dict[str, Any]] = {
+    API_SERVICE: {"metadata": {"name": "v1alpha1.kube-stepup.io"}, "spec": {}},
+    **{
+        f"{DEFINITIONS}/{kind}.kube-stepup.io": {"metadata": {"creationTimestamp": "2020-01-01T00:00:00Z"}}
+        for kind in ("stepuppolicies", "signingkeys", "stepupconfigurations")
+    },
+}
 
 
 class FakeKube:
@@ -34,6 +45,8 @@ class FakeKube:
         self._clock = clock
         self.objects: dict[str, dict[str, Any]] = {}
         self.calls: list[tuple[str, str]] = []
+        self.dry_runs: list[tuple[str, str]] = []  # (path, field manager)
+        self.canaries_come_back = True
         self._versions = itertools.count(1)
         self._watchers: list[tuple[str, asyncio.Queue[dict[str, Any]]]] = []
 
@@ -51,6 +64,8 @@ class FakeKube:
         plain, _, query = path.partition("?")
         if plain in self.objects:
             return copy.deepcopy(self.objects[plain])
+        if plain in SOUND_GROUND:
+            return copy.deepcopy(SOUND_GROUND[plain])
         if query or any(self._collection(one) == plain for one in self.objects):
             return self._list(plain, query)
         return None
@@ -86,6 +101,12 @@ class FakeKube:
         stored = self._checked(path, body.get("metadata", {}).get("resourceVersion"))
         patch = {"status": body.get("status", {})} if path.endswith(STATUS) else body
         return self._store(path.removesuffix(STATUS), _merged(stored, patch), "MODIFIED")
+
+    async def warnings_of_dry_run(self, path: str, body: dict[str, Any], *, field_manager: str) -> list[str]:
+        await self._called("DRY RUN", path)
+        self._checked(path, None)
+        self.dry_runs.append((path, field_manager))
+        return [f'299 - "{seen(field_manager.removeprefix(MANAGER_PREFIX))}"'] if self.canaries_come_back else []
 
     async def delete(self, path: str, *, resource_version: str = "", timeout_seconds: float = 10.0) -> bool:
         await self._called("DELETE", path)

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
 from typing import Any
 
 import structlog
+from prometheus_client.core import Metric
 
 from webhook.adapters.definitions import Definition, DefinitionSink
 from webhook.adapters.elevation_cache import ElevationCache
+from webhook.adapters.ground import Ground
 from webhook.adapters.kube import KubeClient, object_path, own_path
+from webhook.adapters.metrics import gauge, gauges
 from webhook.adapters.verifier import Verifier
 from webhook.adapters.watches import Watched
 from webhook.core.applicable import PolicyIndex
@@ -25,11 +29,15 @@ class PolicySink:
 
     def __init__(self, index: PolicyIndex) -> None:
         self._index = index
+        self._specs: dict[str, tuple[Any, ...]] = {}
         self.problems: dict[str, PolicyError] = {}
 
     def put(self, obj: dict[str, Any]) -> None:
         """Take in a StepUpPolicy object."""
         name = obj["metadata"]["name"]
+        form = (obj["metadata"].get("uid"), obj["metadata"].get("generation"), obj.get("spec"))
+        if self._specs.get(name) == form and name in self._index.policies and name not in self.problems:
+            return  # only its status is news, and compiling it again costs milliseconds
         try:
             policy = Policy.parse({"apiVersion": "kube-stepup.io/v1alpha1", "kind": "StepUpPolicy", **obj})
         except PolicyError as error:
@@ -43,11 +51,13 @@ class PolicySink:
             )
             return
         self.problems.pop(name, None)
+        self._specs[name] = form
         self._index.put_policy(policy)
 
     def remove(self, name: str) -> None:
         """Take a policy out of force."""
         self.problems.pop(name, None)
+        self._specs.pop(name, None)
         self._index.remove_policy(name)
 
 
@@ -102,10 +112,20 @@ class ClusterState:
         self.verifier = Verifier()
         self.policies = PolicySink(self.index)
         self.vanished: dict[str, list[str]] = {}
+        self.ground = Ground(kube, ("stepuppolicies", "signingkeys") if with_elevations else ("stepuppolicies",))
 
         def watched(path: str, sink: Any, *, retain: bool, form: type | None = None) -> Watched:
-            report = self._report_vanished
-            return Watched(kube, path, sink, retain=retain, stall_seconds=stall_seconds, on_vanished=report, form=form)
+            ours = path.startswith(own_path(""))
+            return Watched(
+                kube,
+                path,
+                sink,
+                retain=retain,
+                stall_seconds=stall_seconds,
+                on_vanished=self._report_vanished,
+                form=form,
+                ground=self.ground if ours else None,
+            )
 
         self._watches = {
             "policies": watched(own_path("stepuppolicies"), self.policies, retain=True),
@@ -135,9 +155,32 @@ class ClusterState:
             if watch.lost
         ]
 
+    @property
+    def silences(self) -> dict[str, float]:
+        """The same for each watch, by its name."""
+        return {name: watch.silent_seconds for name, watch in self._watches.items()}
+
+    def metrics(self) -> Iterable[Metric]:
+        """For ``/metrics``."""
+        vanished = {kind: float(len(names)) for kind, names in self.vanished.items()}
+        states = {
+            "in-force": len(self.index.policies),
+            "unreadable": len(self.policies.problems),
+            "vanished": len(self.vanished.get("stepuppolicies", [])),
+        }
+        yield gauges("kube_stepup_policies", "Policies by state.", "state", states)
+        yield gauges("kube_stepup_watch_silent_seconds", "Since a watch last heard anything.", "watch", self.silences)
+        yield gauges("kube_stepup_vanished_objects", "Gone without a deletion; kept in force.", "kind", vanished)
+        yield gauge(
+            "kube_stepup_api_group_sound",
+            "0 while our API group is not served from our definitions.",
+            not self.ground.problem,
+        )
+
     async def run(self) -> None:
         """Watch until cancelled."""
         async with asyncio.TaskGroup() as group:
+            group.create_task(self.ground.run())
             for watch in self._watches.values():
                 group.create_task(watch.run())
 
@@ -148,6 +191,13 @@ class ClusterState:
 
     def _report_vanished(self, path: str, names: list[str]) -> None:
         kind = path.rsplit("/", 1)[-1]
-        if names and kind != "namespaces":
+        if names == self.vanished.get(kind, []):
+            return
+        if kind == "namespaces":
+            self.vanished[kind] = names
+            return
+        if not names:
+            log.warning("objects-back", kind=kind, names=self.vanished[kind])
+        else:
             log.error("objects-vanished", kind=kind, names=names, code="vanished-without-delete", kept=True)
         self.vanished[kind] = names

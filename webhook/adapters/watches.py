@@ -21,6 +21,7 @@ from webhook.errors import StoreUnavailableError
 
 HTTP_GONE = 410
 SHORTEST_WATCH_SECONDS = 1.0  # one that ends sooner has failed
+FIRST_LOOK_AGAIN_SECONDS = 5  # after something vanished; doubled each time, up to a whole watch
 WATCH_SECONDS = 480  # the server ends the watch after this long; it then goes on from the same version
 MAX_BACKOFF_SECONDS = 15.0
 PAGE = 500
@@ -51,6 +52,18 @@ class Sink(Protocol):
         """An object was deleted."""
 
 
+class Believed(Protocol):
+    """Whether the API server's answers about a kind come from where they should. Both may raise StoreUnavailableError."""
+
+    async def look(self) -> bool:
+        """Whether lists and watches that are opened now can be believed."""
+        ...
+
+    async def confirms(self, path: str, deleted: dict[str, Any]) -> bool:
+        """Whether an object that a watch says is deleted really is; if not, it stays."""
+        ...
+
+
 class Watched:
     """Keeps a sink in step with one cluster-scoped kind.
 
@@ -60,8 +73,10 @@ class Watched:
         retain: an object that is missing from a later list, with no delete seen, stays (and is reported): a new list
             is what whoever took the API over, or emptied it, would send.
         stall_seconds: silence after which the watch is opened again.
-        on_vanished: told the names that a list no longer has (empty when all is well again).
+        on_vanished: told the names that are gone though nobody is known to have deleted them (empty when all is well
+            again).
         form: a msgspec type of what is read of each object; the rest is never decoded. None for all of it.
+        ground: asked whether what answers can be believed; always, by default.
     """
 
     def __init__(
@@ -74,14 +89,18 @@ class Watched:
         stall_seconds: int = 90,
         on_vanished: Callable[[str, list[str]], None] | None = None,
         form: type | None = None,
+        ground: Believed | None = None,
     ) -> None:
         self._kube = kube
-        self._path = path
+        self.path = path
         self._sink = sink
         self._retain = retain
         self._stall_seconds = stall_seconds
         self._on_vanished = on_vanished
+        self._ground = ground
         self._known: set[str] = set()
+        self._vanished: set[str] = set()
+        self._look_again_seconds = FIRST_LOOK_AGAIN_SECONDS
         self._resource_version = ""
         self._form = form
         self._decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(_Event if form is None else _event_of(form))
@@ -120,7 +139,7 @@ class Watched:
             pause = min(MAX_BACKOFF_SECONDS, 0.25 * 2 ** min(failures, 6)) * random.uniform(0.5, 1.0)
             log.warning(
                 "watch-interrupted",
-                path=self._path,
+                path=self.path,
                 code=problem.code if problem else "watch-too-short",
                 problem=problem.message if problem else "the watch ended at once",
                 retry_seconds=round(pause, 1),
@@ -140,33 +159,61 @@ class Watched:
         return None
 
     async def _list(self) -> None:
-        seen: set[str] = set()
         version = ""
+        items: list[dict[str, Any]] = []
+        seen: set[str] = set()
         # What is read in part is large: fewer at a time.
         limit = PAGE if self._form is None else SMALL_PAGE
-        async for page in self._kube.pages(self._path, limit=limit, form=self._form):
+        async for page in self._kube.pages(self.path, limit=limit, form=self._form):
             version = (page.get("metadata") or {}).get("resourceVersion") or "0"
-            for item in page.get("items") or []:
+            found = page.get("items") or []
+            seen.update(item["metadata"]["name"] for item in found)
+            if self._ground is not None:
+                items += found
+                continue
+            for item in found:
                 self._put(item)
-                seen.add(item["metadata"]["name"])
-        vanished = sorted(self._known - seen)
+        await self._require_ground()  # before anything is taken in
+        for item in items:
+            self._put(item)
+        vanished = self._known - seen
         if self._retain:
-            if self._on_vanished is not None:
-                self._on_vanished(self._path, vanished)
+            self._vanished = vanished
+            self._tell_vanished()
         else:
-            for name in vanished:
+            for name in sorted(vanished):
                 self._remove(name)
         self._resource_version = version
         self.heard_at = time.monotonic()
         self._synced.set()
 
+    async def _require_ground(self) -> None:
+        if self._ground is not None and not await self._ground.look():
+            self._resource_version = ""
+            raise StoreUnavailableError("somebody else answers for this kind, or its definition is gone")
+
+    def _watch_seconds(self) -> int:
+        """How long the next watch may last: not long after something vanished.
+
+        The list without it may have come from a stranger, with a version that the true server never comes to; a watch
+        from there would stay silent for ever.
+        """
+        if not self._vanished or self._ground is None:
+            self._look_again_seconds = FIRST_LOOK_AGAIN_SECONDS
+            return WATCH_SECONDS
+        seconds = self._look_again_seconds
+        self._look_again_seconds = min(2 * seconds, WATCH_SECONDS)
+        return seconds
+
     async def _follow(self) -> None:
+        seconds = self._watch_seconds()
         async with self._kube.watch(
-            self._path,
+            self.path,
             resource_version=self._resource_version,
-            timeout_seconds=WATCH_SECONDS,
+            timeout_seconds=seconds,
             stall_seconds=self._stall_seconds,
         ) as lines:
+            await self._require_ground()  # whoever answers now is who answers for as long as this watch lasts
             self.heard_at = time.monotonic()
             async for line in lines:
                 self.heard_at = time.monotonic()
@@ -174,7 +221,9 @@ class Watched:
                     event = self._read(line)
                 except (msgspec.MsgspecError, UnicodeDecodeError) as error:
                     raise StoreUnavailableError("a watch sent something that is not an event") from error
-                self._take(event)
+                await self._take(event)
+        if seconds < WATCH_SECONDS:
+            self._resource_version = ""
 
     def _read(self, line: bytes) -> _Event:
         event: _Event = self._decoder.decode(line)
@@ -183,15 +232,22 @@ class Watched:
         # An error is a Status, whose code must not be skipped.
         return _plain.decode(line) if event.type == "ERROR" else _Event(event.type, msgspec.to_builtins(event.object))
 
-    def _take(self, event: _Event) -> None:
+    async def _take(self, event: _Event) -> None:
         if event.type == "ERROR":
             code = int(event.object.get("code") or 0)
-            raise AnswerError(code, str(event.object.get("reason") or "Error"), "WATCH", self._path)
+            raise AnswerError(code, str(event.object.get("reason") or "Error"), "WATCH", self.path)
         metadata = event.object.get("metadata") or {}
         if event.type in {"ADDED", "MODIFIED"}:
             self._put(event.object)
+            if metadata["name"] in self._vanished:
+                self._vanished.discard(metadata["name"])
+                self._tell_vanished()
         elif event.type == "DELETED":
-            self._remove(metadata["name"])
+            if self._ground is None or not self._retain or await self._ground.confirms(self.path, event.object):
+                self._remove(metadata["name"])
+            else:
+                self._vanished.add(metadata["name"])
+                self._tell_vanished()
         self._resource_version = metadata.get("resourceVersion") or self._resource_version
 
     def _put(self, obj: dict[str, Any]) -> None:
@@ -201,8 +257,13 @@ class Watched:
             self._sink.put(obj)
         except Exception:
             # One object that cannot be read must not stop the others from being seen.
-            log.exception("object-unreadable", path=self._path, name=metadata["name"])
+            log.exception("object-unreadable", path=self.path, name=metadata["name"])
+
+    def _tell_vanished(self) -> None:
+        if self._on_vanished is not None:
+            self._on_vanished(self.path, sorted(self._vanished))
 
     def _remove(self, name: str) -> None:
+        self._vanished.discard(name)
         self._known.discard(name)
         self._sink.remove(name)

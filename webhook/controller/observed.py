@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import structlog
 
+from webhook.adapters.ground import Ground
 from webhook.adapters.kube import JSONObject, KubeClient, object_path, own_path
 from webhook.adapters.watches import Watched
 from webhook.core.policy import API_VERSION, KIND, Policy
@@ -32,6 +34,12 @@ class ObservedPolicy:
     status: JSONObject
     in_force: Policy | None
     problem: PolicyError | None
+    spec: Any = None
+
+    def has_compiled(self, obj: JSONObject) -> bool:
+        """Whether what is in force was made of this very spec; then only the status is news."""
+        generation = int(obj["metadata"].get("generation") or 0)
+        return self.problem is None and self.generation == generation and self.spec == obj.get("spec")
 
 
 class Observed:
@@ -47,8 +55,18 @@ class Observed:
         self.namespaces: dict[str, Labels] = {}
         # What a later list lacks, with no delete seen, is kept: a list without policies is also what whoever took the
         # API over would send, and must not take guards off.
+        self.ground = Ground(kube, ("stepuppolicies",))
+        self.vanished: list[str] = []
         self.watches = (
-            Watched(kube, own_path("stepuppolicies"), _Policies(self), retain=True, stall_seconds=stall_seconds),
+            Watched(
+                kube,
+                own_path("stepuppolicies"),
+                _Policies(self),
+                retain=True,
+                stall_seconds=stall_seconds,
+                on_vanished=self._report_vanished,
+                ground=self.ground,
+            ),
             Watched(
                 kube, object_path("", "v1", "namespaces"), _Namespaces(self), retain=True, stall_seconds=stall_seconds
             ),
@@ -74,9 +92,11 @@ class Observed:
         name = metadata["name"]
         before = self.objects.get(name)
         problem = None
-        in_force = before.in_force if before is not None and before.uid == metadata.get("uid") else None
+        same = before is not None and before.uid == metadata.get("uid", "")
+        in_force = before.in_force if before is not None and same else None
         try:
-            in_force = Policy.parse({"apiVersion": API_VERSION, "kind": KIND, **obj})
+            if before is None or not same or not before.has_compiled(obj):  # compiling costs milliseconds
+                in_force = Policy.parse({"apiVersion": API_VERSION, "kind": KIND, **obj})
         except PolicyError as error:
             problem = error
             log.warning("policy-not-accepted", policy=name, code=error.code, problem=str(error))
@@ -88,6 +108,7 @@ class Observed:
             status=obj.get("status") or {},
             in_force=in_force,
             problem=problem,
+            spec=obj.get("spec"),
         )
         self._on_change()
 
@@ -95,6 +116,13 @@ class Observed:
         """Forget a policy that was deleted."""
         self.objects.pop(name, None)
         self._on_change()
+
+    def _report_vanished(self, path: str, names: list[str]) -> None:
+        if names and names != self.vanished:
+            log.error(
+                "objects-vanished", kind=path.rsplit("/", 1)[-1], names=names, code="vanished-without-delete", kept=True
+            )
+        self.vanished = names
 
     def put_namespace(self, name: str, labels: Labels) -> None:
         """Learn a namespace or its new labels."""
