@@ -13,6 +13,7 @@ from typing import Any, Self
 from urllib.parse import parse_qs, urlsplit
 
 from tests.controlplane import KeyPair
+from webhook.core.canary import MANAGER_PREFIX, seen
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,10 @@ def _handler(record: Callable[[Asked], None]) -> type[BaseHTTPRequestHandler]:
             review = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             parts = urlsplit(self.path)
             record(Asked(parts.path, parse_qs(parts.query).get("timeout", [""])[0], review["request"]))
-            answer = {"uid": review["request"]["uid"], "allowed": True}
+            answer: dict[str, Any] = {"uid": review["request"]["uid"], "allowed": True}
+            manager = (review["request"].get("options") or {}).get("fieldManager", "")
+            if manager.startswith(MANAGER_PREFIX):
+                answer["warnings"] = [seen(manager.removeprefix(MANAGER_PREFIX))]
             body = json.dumps({"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "response": answer})
             self.send_response(200)
             self.send_header("Content-Type", "application/json")

@@ -145,6 +145,23 @@ class KubeClient:
             "PATCH", path, body=body, content_type="application/merge-patch+json", timeout_seconds=timeout_seconds
         )
 
+    async def warnings_of_dry_run(self, path: str, body: JSONObject, *, field_manager: str) -> list[str]:
+        """Apply a JSON merge patch that is never stored; the warnings that came with the answer.
+
+        Raises:
+            StoreUnavailableError: the API server refused, or was not there.
+        """
+        query = urlencode({"dryRun": "All", "fieldManager": field_manager})
+        headers = {"Accept": "application/json", "Content-Type": "application/merge-patch+json"}
+        timeout = aiohttp.ClientTimeout(total=DEFAULT_TIMEOUT_SECONDS)
+        response = await self._send("PATCH", f"{path}?{query}", body, headers, timeout)
+        try:
+            if response.status >= 300:
+                raise await _refusal(response, "PATCH", path)
+            return [str(value) for value in response.headers.getall("Warning", [])]
+        finally:
+            response.release()
+
     async def delete(
         self, path: str, *, resource_version: str = "", timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS
     ) -> bool:

@@ -13,11 +13,13 @@ from collections.abc import Iterable
 from typing import Final
 
 from webhook.controller.coverage import Area
+from webhook.core.canary import MANAGER_PREFIX, field_manager
 from webhook.core.identity import CERTIFICATE_PREFIX, SERVICE_ACCOUNT_PREFIX, TOKEN_PREFIX, service_account_username
 from webhook.core.request import CREDENTIAL_ID
 from webhook.settings import BreakGlassSettings, ControllerIdentities
 
 Condition = dict[str, str]
+CANARY: Final = "canary"
 
 _USERNAME: Final = "(has(request.userInfo.username) ? request.userInfo.username : '')"
 _HAS_UID: Final = "(has(request.userInfo.uid) && request.userInfo.uid != '')"
@@ -28,6 +30,13 @@ _NAMESPACE: Final = (
     "(has(request.namespace) && request.namespace != '' ? request.namespace :"
     " request.resource.group == '' && request.resource.resource == 'namespaces' && has(request.name) ?"
     " request.name : '')"
+)
+# A dry run has no effect, so nobody gains by writing one that looks like this.
+_CANARY: Final = (
+    "(request.resource.group == 'kube-stepup.io' && request.resource.resource == 'stepuppolicies'"
+    " && has(request.subResource) && request.subResource == 'status' && has(request.dryRun) && request.dryRun == true"
+    " && has(request.options) && request.options != null && has(request.options.fieldManager)"
+    f" && request.options.fieldManager.startsWith('{MANAGER_PREFIX}'))"
 )
 
 
@@ -73,11 +82,17 @@ def own_conditions(own_service_accounts: Iterable[str], namespace: str) -> list[
     if not accounts:
         return []
     ours = (
-        "request.resource.group == 'kube-stepup.io'"
+        f"(request.resource.group == 'kube-stepup.io' && !{_CANARY})"
         " || (request.resource.group == 'apiregistration.k8s.io' && request.resource.resource == 'apiservices')"
         f" || (request.resource.group == '' && request.resource.resource == 'secrets' && {_NAMESPACE} == {_text(namespace)})"
     )
     return [_unless("not-our-own", f"({_service_accounts(accounts)}) && ({ours})")]
+
+
+def canary_condition(configuration: str) -> Condition:
+    """Leave out canaries for any other configuration than this one; everything else passes."""
+    named = f"request.options.fieldManager == {_text(field_manager(configuration))}"
+    return {"name": CANARY, "expression": f"!{_CANARY} || {named}"}
 
 
 def inside(area: Area, excluded_namespaces: Iterable[str]) -> str:

@@ -9,6 +9,8 @@ open, so they pass while we are down, and are told of by us as long as we are no
 from __future__ import annotations
 
 import base64
+import hashlib
+import json
 import time
 from collections.abc import Callable
 from typing import Any, Final
@@ -17,8 +19,10 @@ import structlog
 
 from webhook.adapters.kube import AnswerError, JSONObject, KubeClient, object_path
 from webhook.controller.conditions import (
+    CANARY,
     Condition,
     breaking_glass,
+    canary_condition,
     identity_conditions,
     inside,
     own_conditions,
@@ -28,6 +32,7 @@ from webhook.controller.conditions import (
 from webhook.controller.coverage import Coverage, Narrowing, coverage_of
 from webhook.controller.observed import Observed
 from webhook.controller.trust import Trust
+from webhook.core.canary import MANAGER_PREFIX
 from webhook.errors import StoreUnavailableError
 from webhook.settings import Settings
 
@@ -40,6 +45,7 @@ WATCHFUL: Final = "watchful.kube-stepup.io"
 BREAK_GLASS: Final = "break-glass.kube-stepup.io"
 GUARDED_TIMEOUT_SECONDS: Final = 5
 WATCHFUL_TIMEOUT_SECONDS: Final = 2
+DIGEST_LETTERS: Final = 16
 HELM_ANNOTATIONS: Final = ("meta.helm.sh/release-name", "meta.helm.sh/release-namespace")
 
 log = structlog.get_logger("webhooks")
@@ -80,7 +86,18 @@ def render(coverage: Coverage, settings: Settings, ca_bundle: str, path_secret: 
         elsewhere += f" && (request.resource.group == 'kube-stepup.io' || {inside(coverage.matched, ())})"
     condition = {"name": "not-guarded", "expression": elsewhere}
     entries.append(_entry(WATCHFUL, "Ignore", WATCHFUL_TIMEOUT_SECONDS, client, [*shared, condition]))
+    canary = canary_condition(hashlib.sha256(json.dumps(entries, sort_keys=True).encode()).hexdigest()[:DIGEST_LETTERS])
+    for entry in entries:
+        entry["matchConditions"].append(canary)
     return entries
+
+
+def configuration_of(entries: list[JSONObject]) -> str:
+    """The digest of rendered entries, by which a canary names them."""
+    (expression,) = {
+        one["expression"] for entry in entries for one in entry["matchConditions"] if one["name"] == CANARY
+    }
+    return str(expression.rpartition(MANAGER_PREFIX)[2][:DIGEST_LETTERS])
 
 
 def _entry(
@@ -123,8 +140,8 @@ class WebhookConfiguration:
     """Keeps the stored configuration equal to the rendered one.
 
     Args:
-        on_applied: called with the coverage and the policies (uid → generation) that it was made from, each time that
-            it is known to be stored.
+        on_applied: called with the coverage, the policies (uid → generation) that it was made from, and the digest of
+            the entries, each time that it is known to be stored.
         monotonic: seconds of a clock that only goes forward.
     """
 
@@ -135,7 +152,7 @@ class WebhookConfiguration:
         observed: Observed,
         trust: Trust,
         *,
-        on_applied: Callable[[Coverage, dict[str, int]], None],
+        on_applied: Callable[[Coverage, dict[str, int], str], None],
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._kube = kube
@@ -148,6 +165,8 @@ class WebhookConfiguration:
         self._narrowing = Narrowing(options.narrow_delay_seconds, options.max_guarded_namespaces)
         self._path = object_path(GROUP, "v1", "validatingwebhookconfigurations", name=options.webhook_configuration)
         self._missing_since: float | None = None
+        self._stored: list[JSONObject] | None = None  # the entries as we left them
+        self.drift = 0  # how often somebody else had changed or deleted them
 
     async def step(self) -> None:
         """Compare once, and write if something differs; waits for the certificates and for the first lists.
@@ -157,6 +176,8 @@ class WebhookConfiguration:
         """
         if not (self._observed.synced and self._trust.admission and self._trust.path_secret):
             return
+        if not await self._observed.ground.look():
+            return  # the policies that we know may be too few; what is stored stays
         options = self._settings.controller
         generations = self._observed.generations()
         wanted = coverage_of(
@@ -174,14 +195,33 @@ class WebhookConfiguration:
             message = error.message.replace(self._trust.path_secret, "…")
             raise StoreUnavailableError(message, code=error.code) from None
         if stored:
-            self._on_applied(coverage, generations)
+            self._stored = entries
+            self._on_applied(coverage, generations, configuration_of(entries))
 
     async def _store(self, entries: list[JSONObject]) -> bool:
         live = await self._kube.get(self._path)
+        self._report_drift(live)
         if live is None:
             return await self._create(entries)
         await self._put_right(live, entries)
         return True
+
+    def _report_drift(self, live: JSONObject | None) -> None:
+        """Say that it is not as we left it; that it differs from what is wanted now is no drift."""
+        if self._stored is None or (live is not None and live.get("webhooks") == self._stored):
+            return
+        self._stored = None
+        self.drift += 1
+        managers = sorted(
+            {str(one.get("manager")) for one in ((live or {}).get("metadata") or {}).get("managedFields") or []}
+        )
+        log.error(
+            "webhook-configuration-drift",
+            code="configuration-drift",
+            configuration=self._path.rpartition("/")[2],
+            found="changed" if live is not None else "deleted",
+            managers=managers,
+        )
 
     async def _put_right(self, live: JSONObject, entries: list[JSONObject]) -> None:
         self._missing_since = None

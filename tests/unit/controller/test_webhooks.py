@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from tests.fakes.kube import FakeKube
+from webhook.adapters.ground import API_SERVICE
 from webhook.adapters.kube import AnswerError
 from webhook.controller.coverage import Area, Coverage
 from webhook.controller.observed import Observed
@@ -231,7 +232,7 @@ class Loop:
             settings(**options),
             self.observed,
             self.trust,
-            on_applied=lambda coverage, generations: self.applied.append((coverage, generations)),
+            on_applied=lambda coverage, generations, _: self.applied.append((coverage, generations)),
             monotonic=self.clock,
         )
 
@@ -315,6 +316,28 @@ async def test_a_change_by_hand_is_put_back(loop: Loop) -> None:
     loop.kube.objects[STORED]["webhooks"][0]["failurePolicy"] = "Nonsense"
     await loop.loop.step()
     assert loop.stored()["watchful.kube-stepup.io"]["failurePolicy"] == "Ignore"
+
+
+async def test_what_somebody_else_changed_is_drift_and_what_we_change_is_not(loop: Loop) -> None:
+    await chart(loop)
+    await loop.loop.step()
+    loop.policy("prod")
+    await loop.loop.step()
+    assert loop.loop.drift == 0
+    loop.kube.objects[STORED]["webhooks"][0]["failurePolicy"] = "Nonsense"
+    await loop.loop.step()
+    del loop.kube.objects[STORED]
+    await loop.loop.step()
+    await loop.loop.step()
+    assert loop.loop.drift == 2
+
+
+async def test_nothing_is_written_while_a_stranger_answers_for_our_api_group(loop: Loop) -> None:
+    await chart(loop)
+    loop.kube.objects[API_SERVICE] = {"metadata": {}, "spec": {"service": {"namespace": "x", "name": "y"}}}
+    await loop.loop.step()
+    assert "webhooks" not in loop.kube.objects[STORED]
+    assert loop.applied == []
 
 
 async def test_what_is_no_longer_matched_stays_guarded_for_a_while(loop: Loop) -> None:
