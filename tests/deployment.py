@@ -57,9 +57,11 @@ class Deployment:
         self._overrides = dict(overrides or {})
         self._values = values
         self.path_secret = secrets.token_hex(32)
-        ports = free_ports(replicas + 2)
+        ports = free_ports(2 * replicas + 4)
         self.admission_ports = ports[:replicas]
-        self.elevation_port, self.balancer_port = ports[replicas:]
+        self.elevation_port, self.balancer_port, *rest = ports[replicas:]
+        self._free_ports = rest
+        self._metrics_ports: dict[str, int] = {}
         self._watchdog: Watchdog | None = None
         self.programs: dict[str, Program] = {}
 
@@ -171,6 +173,12 @@ class Deployment:
         """Everything that the servers wrote."""
         return "\n".join(path.read_text() for path in sorted(self.folder.glob("*.log")))
 
+    def metrics(self, name: str) -> dict[str, float]:
+        """What a server tells Prometheus: each sample by its name and labels, as they are written."""
+        with urllib.request.urlopen(f"http://{LOOPBACK}:{self._metrics_ports[name]}/metrics", timeout=5) as answer:
+            rows = [row.rpartition(" ") for row in answer.read().decode().splitlines() if not row.startswith("#")]
+        return {sample: float(value) for sample, _, value in rows}
+
     def settings(self, **sections: Any) -> dict[str, Any]:
         """Settings of a server, as its YAML file has them."""
         pair = self.cluster.serving_cert(LOOPBACK, "localhost", f"kube-stepup-elevation.{NAMESPACE}.svc")
@@ -239,7 +247,8 @@ class Deployment:
     def _add_server(self, name: str, server: str, sections: dict[str, Any]) -> None:
         kubeconfig = self._kubeconfig(next(account for account in self._accounts if server in account))
         file = self.folder / f"{name}.yaml"
-        file.write_text(yaml.safe_dump(self.settings(kubeconfig=str(kubeconfig), **sections)))
+        port = self._metrics_ports[name] = self._free_ports.pop()
+        file.write_text(yaml.safe_dump(self.settings(kubeconfig=str(kubeconfig), metricsPort=port, **sections)))
         self._add(name, [sys.executable, "-m", "webhook", server, "--config", str(file)])
 
     def _add(self, name: str, command: list[str]) -> None:

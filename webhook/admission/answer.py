@@ -12,6 +12,7 @@ from webhook.core.refusal import audit_annotations, causes, message, warning
 from webhook.core.request import AdmissionRequest
 
 FORBIDDEN = 403
+MAX_NOTES = 8  # the API server cuts all warnings of an answer at 4,096 letters
 MAX_WARNING_LETTERS = 250  # the API server cuts a warning at 256
 
 _encode = msgspec.json.Encoder().encode
@@ -19,12 +20,14 @@ _PREFIX = b'{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview","respon
 _ALLOWED = b',"allowed":true}}'
 
 
-def allowed(uid: str) -> bytes:
-    """The request passes without a word."""
+def allowed(uid: str, notes: Sequence[str] = ()) -> bytes:
+    """The request passes without a word, or with these warnings."""
+    if notes:
+        return _review({"uid": uid, "allowed": True, "warnings": _warnings(notes)})
     return _PREFIX + _encode(uid) + _ALLOWED
 
 
-def allowed_with(uid: str, decision: Decision) -> bytes:
+def allowed_with(uid: str, decision: Decision, notes: Sequence[str] = ()) -> bytes:
     """The request passes; the API server's audit log is told why, and the person is warned where a policy says so."""
     response: dict[str, Any] = {"uid": uid, "allowed": True, "auditAnnotations": audit_annotations(decision)}
     warn = [demand for demand in decision.would_deny if demand.enforcement == "Warn"]
@@ -34,6 +37,8 @@ def allowed_with(uid: str, decision: Decision) -> bytes:
     if decision.applicable.broken_by:
         names = ", ".join(decision.applicable.broken_by)
         response.setdefault("warnings", []).append(f"kube-stepup: you broke the glass of {names}; this is recorded")
+    if notes:
+        response["warnings"] = [*response.get("warnings", ()), *_warnings(notes)]
     return _review(response)
 
 
@@ -66,6 +71,10 @@ def _status(code: int, reason: str, text: str, details: dict[str, Any]) -> dict[
 
 def _review(response: dict[str, Any]) -> bytes:
     return _encode({"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "response": response})
+
+
+def _warnings(notes: Sequence[str]) -> list[str]:
+    return [_one_line(note) for note in notes[:MAX_NOTES]]
 
 
 def _one_line(text: str) -> str:

@@ -9,6 +9,7 @@ import uvicorn
 from webhook.adapters.audit import configure
 from webhook.adapters.bounded_http import BoundedHttpProtocol
 from webhook.adapters.kube import KubeClient
+from webhook.adapters.metrics import Metrics
 from webhook.adapters.serving import reload_certificate, require_files, serve
 from webhook.admission.app import create_app
 from webhook.admission.path_secrets import PathSecrets
@@ -29,8 +30,9 @@ async def run(settings: Settings) -> None:
     kube = await KubeClient.connect(settings.kubeconfig)
     options = settings.admission
     path_secrets = PathSecrets(options.path_secret_file)
+    metrics = Metrics()
     config = uvicorn.Config(
-        create_app(settings, kube, path_secrets),
+        create_app(settings, kube, path_secrets, metrics),
         host=settings.bind_address,
         port=options.port,
         http=BoundedHttpProtocol,
@@ -51,5 +53,6 @@ async def run(settings: Settings) -> None:
         config,
         reload_certificate(config.ssl, settings.tls_cert_file, settings.tls_key_file),
         path_secrets.run(),
+        *([metrics.serve(settings.bind_address, settings.metrics_port)] if settings.metrics_port else []),
         max_connections=MAX_CONNECTIONS,
     )

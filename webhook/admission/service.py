@@ -7,7 +7,7 @@ Elevations, then, before anything is refused, one live read of the target and of
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -17,13 +17,16 @@ from webhook.adapters.audit import audit
 from webhook.adapters.cluster_state import ClusterState
 from webhook.admission import answer
 from webhook.admission.live import Live, UsedUpError
-from webhook.core.applicable import Applicable, lazy_facts, subject_of
+from webhook.admission.reporting import Reporting
+from webhook.core import canary
+from webhook.core.applicable import Applicable, Demand, lazy_facts, subject_of
 from webhook.core.assertion import ANNOTATION, AssertionClaims, Expected, Problem
 from webhook.core.configuration import KIND as CONFIGURATION
 from webhook.core.configuration import Configuration
 from webhook.core.decision import BREAK_GLASS, NOBODY, Candidate, Decision, Question, ask, decide
-from webhook.core.guard import Guard, guarding_action
+from webhook.core.guard import OWN_GROUP, Guard, guarding_action
 from webhook.core.identity import BreakGlass, Controllers, ImpersonatingProxies
+from webhook.core.lint import findings, findings_in
 from webhook.core.operation import Action
 from webhook.core.policy import API_VERSION, KIND, Policy
 from webhook.core.request import AdmissionRequest, ObjectHead, ObjectMeta, decode, uid_of
@@ -45,6 +48,8 @@ class Admission:
         glass: who breaks the glass of every policy.
         proxies: whose sessions stand in for a credential-id.
         on_broken_glass: told of every request that passed by breaking glass, besides the audit.
+        reporting: counts the decisions.
+        leader_missing: whether no controller is at work; None when that is not known.
     """
 
     def __init__(
@@ -58,6 +63,8 @@ class Admission:
         glass: BreakGlass = NOBODY,
         proxies: ImpersonatingProxies | None = None,
         on_broken_glass: Callable[[AdmissionRequest, Decision], None] | None = None,
+        reporting: Reporting | None = None,
+        leader_missing: Callable[[], bool | None] = lambda: None,
     ) -> None:
         self._state = state
         self._live = live
@@ -68,6 +75,8 @@ class Admission:
         self._glass = glass
         self._proxies = proxies or ImpersonatingProxies()
         self._on_broken_glass = on_broken_glass
+        self._reporting = reporting
+        self._leader_missing = leader_missing
 
     async def review(self, body: bytes) -> bytes:
         """The answer to a review; never raises."""
@@ -95,27 +104,45 @@ class Admission:
             return answer.errored(request.uid, 500, "InternalError", "the decision failed", "internal-error")
 
     async def _answer(self, request: AdmissionRequest) -> bytes:
-        if request.resource.group == "kube-stepup.io" and (refusal := _check_own_object(request)):
-            return refusal
+        notes: tuple[str, ...] = ()
+        if request.resource.group == OWN_GROUP:
+            if configuration := canary.configuration_of(request):
+                return answer.allowed(request.uid, (canary.seen(configuration),))
+            if refusal := _check_own_object(request):
+                return refusal
+            notes = self._notes(request)
         question = self._question(request)
         decision = await self._decide(request, question)
         _report_failures(question)
         if decision.code in QUIET_CODES:
-            return answer.allowed(request.uid)
-        return self._told(request, decision)
+            return answer.allowed(request.uid, notes)
+        return self._told(request, decision, notes)
 
-    def _told(self, request: AdmissionRequest, decision: Decision) -> bytes:
+    def _told(self, request: AdmissionRequest, decision: Decision, notes: Sequence[str] = ()) -> bytes:
         self._audit(request, decision)
+        if self._reporting is not None:
+            self._reporting.note(decision, request.user_info.username)
         if not decision.allowed:
             return answer.denied(request, decision)
         if decision.applicable.broken_by and self._on_broken_glass is not None and not _is_dry_run(request):
             self._on_broken_glass(request, decision)
-        return answer.allowed_with(request.uid, decision)
+        return answer.allowed_with(request.uid, decision, notes)
 
     def _passed_undecided(self, request: AdmissionRequest) -> bytes:
         """Whoever passes while we are down passes while we are broken, too."""
         applicable = Applicable(broken_by=(UNDECIDED,))
         return self._told(request, Decision(allowed=True, code=BREAK_GLASS, applicable=applicable))
+
+    def _notes(self, request: AdmissionRequest) -> tuple[str, ...]:
+        """What the author of a policy should know that is no reason to refuse it."""
+        if not _is_policy_write(request):
+            return ()
+        obj = {**request.body(), "apiVersion": API_VERSION, "kind": KIND}
+        found = [*findings(obj), *findings_in(obj, self._state.index.namespaces)]
+        notes = [f"{one.field}: {one.message} [{one.code}]" for one in found]
+        if self._leader_missing():
+            notes.append("no controller is at work: it is judged, but nothing new is guarded in an outage [no-leader]")
+        return tuple(f"StepUpPolicy {request.name}: {note}" for note in notes)
 
     async def _decide(self, request: AdmissionRequest, question: Question) -> Decision:
         if question.actions:
@@ -198,6 +225,8 @@ class Admission:
             operations=sorted({action.operation for action in decision.actions}),
             targets=[_target_fields(action) for action in decision.actions],
             policies=list(decision.applicable.policies),
+            refused_by=_rules(decision.unmet),
+            would_refuse=_rules(decision.would_deny),
             requirement=challenge.to_dict() if challenge else None,
             assertion_ids=[one.jti for one in claims],
             factors=sorted({factor for one in claims for factor in one.amr}),
@@ -265,6 +294,16 @@ def _check_own_object(request: AdmissionRequest) -> bytes | None:
             request.uid, f"kube-stepup: {kind} {request.name}: {error}", [(error.field, error.message)]
         )
     return None
+
+
+def _is_policy_write(request: AdmissionRequest) -> bool:
+    written = request.operation in {"CREATE", "UPDATE"} and not request.sub_resource
+    return written and request.resource.resource == "stepuppolicies"
+
+
+def _rules(demands: tuple[Demand, ...]) -> list[dict[str, str]]:
+    found = {(one.requirement.policy, one.requirement.rule, one.action.operation): None for one in demands}
+    return [{"policy": policy, "rule": rule, "operation": operation} for policy, rule, operation in found]
 
 
 def _target_fields(action: Action) -> dict[str, str]:

@@ -14,12 +14,14 @@ from webhook.cli.explain import explain_request
 from webhook.cli.explain_source import namespaces_of
 from webhook.cli.offline import MEANINGS, annotated, decided
 from webhook.cli.operator import KubectlFlags, kubectl_with
+from webhook.cli.report import report
 from webhook.core.applicable import PolicyIndex
 from webhook.core.assertion import Expected
 from webhook.core.decision import Decision
 from webhook.core.lint import Finding, findings, findings_in
 
 app = typer.Typer(help="Try, check and explain StepUpPolicies.", no_args_is_help=True)
+app.command("report")(report)
 
 app.command("explain", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(explain_request)
 

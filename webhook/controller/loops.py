@@ -32,6 +32,7 @@ class Loop:
         self._interval_seconds = interval_seconds
         self._woken = asyncio.Event()
         self._tried_at: float | None = None
+        self._failing_since: float | None = None
 
     def wake(self) -> None:
         """Take the next step now."""
@@ -43,6 +44,11 @@ class Loop:
         if self._tried_at is None:
             return False
         return time.monotonic() - self._tried_at > max(MIN_STUCK_SECONDS, STUCK_INTERVALS * self._interval_seconds)
+
+    @property
+    def failing_seconds(self) -> float:
+        """Seconds since steps began to fail; 0 while they succeed."""
+        return 0.0 if self._failing_since is None else time.monotonic() - self._failing_since
 
     async def run(self) -> None:
         """Take steps until cancelled."""
@@ -60,6 +66,14 @@ class Loop:
             self._tried_at = None
 
     async def _try(self) -> bool:
+        done = await self._attempt()
+        if done:
+            self._failing_since = None
+        elif self._failing_since is None:
+            self._failing_since = time.monotonic()
+        return done
+
+    async def _attempt(self) -> bool:
         try:
             await self._step()
         except StoreUnavailableError as error:

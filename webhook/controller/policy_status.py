@@ -10,6 +10,7 @@ from typing import Final
 import structlog
 
 from webhook.adapters.kube import AnswerError, JSONObject, KubeClient, own_path
+from webhook.controller.canary import FAILED, Sighting
 from webhook.controller.coverage import Area, Coverage, area_of
 from webhook.controller.observed import Observed, ObservedPolicy
 from webhook.core.selectors import Labels
@@ -25,10 +26,11 @@ log = structlog.get_logger("policy-status")
 
 @dataclass(frozen=True, slots=True)
 class Applied:
-    """What is stored in the API server: the coverage, and the generation of each policy (by uid) that went into it."""
+    """A configuration: its coverage, the generation of each policy (by uid) that went into it, and its digest."""
 
     coverage: Coverage
     generations: Mapping[str, int]
+    configuration: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +48,14 @@ def verdicts(
     applied: Applied | None,
     namespaces: Mapping[str, Labels],
     options: ControllerSettings,
+    doubt: Sighting | None = None,
 ) -> list[Verdict]:
-    """What is to be said of a policy now."""
+    """What is to be said of a policy now.
+
+    Args:
+        applied: the newest configuration that a canary has seen in the API server.
+        doubt: what the last canary did not find; None when it found all.
+    """
     if policy.problem is not None:
         kept = " The generation before it stays in force." if policy.in_force is not None else ""
         return [
@@ -56,7 +64,7 @@ def verdicts(
         ]
     return [
         Verdict("Accepted", "True", "Valid", "The policy can be used."),
-        _enforced(policy, applied, namespaces, options),
+        _enforced(policy, applied, namespaces, options, doubt),
     ]
 
 
@@ -100,7 +108,9 @@ class PolicyStatus:
         self._options = options
         self._observed = observed
         self._now = now
-        self.applied: Applied | None = None
+        self.applied: Applied | None = None  # seen by a canary
+        self.doubt: Sighting | None = None
+        self.counts: Callable[[ObservedPolicy], JSONObject] = lambda _: {}
 
     async def step(self) -> None:
         """Write the status of every policy whose conditions are not what they should be.
@@ -108,17 +118,27 @@ class PolicyStatus:
         Raises:
             StoreUnavailableError: the API server refused, or was not there.
         """
-        if not self._observed.synced:
-            return
+        if not self._observed.synced or self._observed.ground.problem:
+            return  # a stranger would read what we write
         for policy in list(self._observed.objects.values()):
-            wanted = verdicts(policy, self.applied, self._observed.namespaces, self._options)
+            wanted = verdicts(policy, self.applied, self._observed.namespaces, self._options, self.doubt)
             status = {
                 "observedGeneration": policy.generation,
                 "conditions": conditions(policy.status.get("conditions") or [], policy.generation, wanted, self._now()),
+                **self.counts(policy),
             }
             if all(policy.status.get(key) == value for key, value in status.items()):
                 continue
             await self._write(policy, status)
+
+    def states(self) -> dict[str, float]:
+        """How many policies are in which state."""
+        found = {"accepted": 0.0, "invalid": 0.0, "enforced": 0.0}
+        for policy in self._observed.objects.values():
+            found["invalid" if policy.problem is not None else "accepted"] += 1
+            stored = policy.status.get("conditions") or []
+            found["enforced"] += any(one.get("type") == "Enforced" and one.get("status") == "True" for one in stored)
+        return {**found, "vanished": float(len(self._observed.vanished))}
 
     async def _write(self, policy: ObservedPolicy, status: JSONObject) -> None:
         body = {"metadata": {"resourceVersion": policy.resource_version}, "status": status}
@@ -137,12 +157,20 @@ class PolicyStatus:
 
 
 def _enforced(
-    policy: ObservedPolicy, applied: Applied | None, namespaces: Mapping[str, Labels], options: ControllerSettings
+    policy: ObservedPolicy,
+    applied: Applied | None,
+    namespaces: Mapping[str, Labels],
+    options: ControllerSettings,
+    doubt: Sighting | None,
 ) -> Verdict:
     if not options.manage_webhook_configuration:
         return Verdict("Enforced", "Unknown", "NotManaged", "The webhook configuration is managed elsewhere.")
+    if doubt is not None and doubt.reason == FAILED:
+        return Verdict("Enforced", "False", FAILED, doubt.message)
     if policy.in_force is None or applied is None or applied.generations.get(policy.uid) != policy.generation:
-        return Verdict("Enforced", "False", "Pending", "The webhook configuration does not have this generation yet.")
+        return _not_yet(doubt, "No API server is known to have a webhook configuration with this generation yet.")
+    if doubt is not None and doubt.configuration == applied.configuration:
+        return Verdict("Enforced", "False", doubt.reason, doubt.message)
     area = area_of(policy.in_force, namespaces)
     if policy.in_force.enforcement != "Deny":
         text = (
@@ -153,11 +181,15 @@ def _enforced(
     left_out = sorted(area.namespaces & excluded) if not area.every_namespace else sorted(excluded & namespaces.keys())
     inside = Area(area.namespaces - excluded, area.every_namespace, area.cluster_scoped, area.kinds)
     if not applied.coverage.guarded.contains(inside):
-        return Verdict("Enforced", "False", "Pending", "A namespace has just come under it and is not guarded yet.")
+        return _not_yet(doubt, "A namespace has just come under it and is not guarded yet.")
     text = f"Guarded: {_described(inside)}."
     if left_out:
         text += f" Not guarded in an outage of kube-stepup (excluded): {', '.join(left_out)}."
     return Verdict("Enforced", "True", "Guarded", text)
+
+
+def _not_yet(doubt: Sighting | None, text: str) -> Verdict:
+    return Verdict("Enforced", "False", doubt.reason if doubt is not None else "Pending", text)
 
 
 def _described(area: Area) -> str:

@@ -7,12 +7,16 @@ import os
 import signal
 import socket
 import time
+from collections.abc import Iterable
 from typing import Final
 
+from prometheus_client.core import Metric
+
 from webhook.adapters.audit import configure
+from webhook.adapters.health import Health
 from webhook.adapters.kube import KubeClient
+from webhook.adapters.metrics import Metrics, gauge
 from webhook.controller.election import Election
-from webhook.controller.health import Health
 from webhook.controller.leader import Leader
 from webhook.settings import Settings
 
@@ -59,6 +63,9 @@ class Controller:
         if port:
             health = Health({"/livez": self._not_live, "/readyz": self._not_ready})
             works.append(asyncio.create_task(health.serve(self._settings.bind_address, port)))
+        if self._settings.metrics_port:
+            metrics = Metrics(self._metrics)
+            works.append(asyncio.create_task(metrics.serve(self._settings.bind_address, self._settings.metrics_port)))
         works.append(asyncio.create_task(_until(stop)))
         try:
             done, _ = await asyncio.wait(works, return_when=asyncio.FIRST_COMPLETED)
@@ -84,7 +91,12 @@ class Controller:
         heard = self._election.heard_at
         if heard is None or time.monotonic() - heard > SILENT_SECONDS:
             return "the Kubernetes API does not answer"
-        return ""
+        return self._leader.problem if self._leader else ""
+
+    def _metrics(self) -> Iterable[Metric]:
+        yield gauge("kube_stepup_leader", "1 in the replica that leads.", self._leader is not None)
+        if self._leader is not None:
+            yield from self._leader.metrics()
 
 
 async def _until(stop: asyncio.Event) -> None:

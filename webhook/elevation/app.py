@@ -149,6 +149,9 @@ class Services:
         """
         if waiting := self.waiting_for():
             raise StoreUnavailableError(f"not ready: waiting for {', '.join(waiting)}")
+        if self.state.ground.problem:
+            # Records would be written to whoever answers for our API group.
+            raise StoreUnavailableError(f"not safe just now: {self.state.ground.problem}")
 
     async def run(self) -> None:
         """Everything that goes on beside the requests, until cancelled."""

@@ -12,6 +12,7 @@ from webhook.adapters.audit import configure
 from webhook.adapters.bounded_http import KIB, BoundedHttpProtocol
 from webhook.adapters.envelope import Envelope, read_keys
 from webhook.adapters.kube import KubeClient
+from webhook.adapters.metrics import Metrics
 from webhook.adapters.serving import reload_certificate, require_files, serve
 from webhook.elevation.app import Services, create_app
 from webhook.elevation.front_proxy import FrontProxy, require_form
@@ -82,5 +83,10 @@ async def run(settings: Settings) -> None:
     if config.ssl is None:
         raise ConfigurationError("no TLS", field="tlsCertFile")
     front_proxy.context = config.ssl
-    renewing = reload_certificate(config.ssl, settings.tls_cert_file, settings.tls_key_file)
-    await serve(config, renewing, max_connections=MAX_CONNECTIONS)
+    metrics = Metrics(services.state.metrics)
+    await serve(
+        config,
+        reload_certificate(config.ssl, settings.tls_cert_file, settings.tls_key_file),
+        *([metrics.serve(settings.bind_address, settings.metrics_port)] if settings.metrics_port else []),
+        max_connections=MAX_CONNECTIONS,
+    )

@@ -428,3 +428,78 @@ class TestBrokenGlass:
         for _ in range(300):
             assert (await replica.ask(deletion(who=user("erika", "incident"))))["allowed"]
         assert await self.written(replica, kube) == []
+
+
+def written(operation: str = "CREATE", spec: dict[str, Any] | None = None, **fields: Any) -> bytes:
+    """The review of a write of a StepUpPolicy."""
+    body = json.loads(review(operation, name="p", namespace=None, **fields))
+    kinds = {"kind": "StepUpPolicy", "version": "v1alpha1", "group": "kube-stepup.io"}
+    body["request"]["kind"] = kinds
+    body["request"]["resource"] = {**kinds, "resource": "stepuppolicies"}
+    if spec is not None:
+        body["request"]["object"] = {"metadata": {"name": "p"}, "spec": spec}
+    return json.dumps(body).encode()
+
+
+class TestOwnPolicies:
+    RULES: ClassVar[list[dict[str, Any]]] = [{"name": "r", "operations": ["delete"]}]
+
+    @pytest.mark.parametrize(
+        ("match", "codes"),
+        [
+            ({"namespaces": ["prod"]}, []),
+            ({"namespaces": ["prdo"]}, ["no-such-namespace", "no-such-namespace"]),
+            ({}, ["matches-everything"]),
+        ],
+    )
+    async def test_what_is_hardly_meant_is_a_warning(
+        self, replica: Replica, match: dict[str, Any], codes: list[str]
+    ) -> None:
+        answer = await replica.ask(written(spec={"match": match, "rules": self.RULES}))
+        assert answer["allowed"]
+        assert [text.rpartition("[")[2].rstrip("]") for text in answer.get("warnings", [])] == codes
+        assert all(text.startswith("StepUpPolicy p: ") for text in answer.get("warnings", []))
+
+    async def test_so_is_that_nobody_would_guard_it(self, replica: Replica) -> None:
+        replica.admission._leader_missing = lambda: True
+        answer = await replica.ask(written(spec={"match": {"namespaces": ["prod"]}, "rules": self.RULES}))
+        assert "[no-leader]" in answer["warnings"][0]
+
+    async def test_one_that_turns_unreadable_stays_in_force_and_heals(self, replica: Replica) -> None:
+        sink = PolicySink(replica.state.index)
+        broken = {**policy(), "spec": {"rules": []}}
+        sink.put(broken)
+        assert not (await replica.ask(deletion()))["allowed"]
+        assert list(sink.problems) == ["production"]
+        sink.put(policy())
+        assert sink.problems == {}
+
+    async def test_news_of_its_status_alone_does_not_compile_it_again(self, replica: Replica) -> None:
+        sink = PolicySink(replica.state.index)
+        sink.put(policy())
+        before = replica.state.index.policies["production"]
+        sink.put({**policy(), "status": {"matched": 7}})
+        assert replica.state.index.policies["production"] is before
+        sink.put(policy(enforcement="Audit"))
+        assert replica.state.index.policies["production"].enforcement == "Audit"
+
+
+class TestCanary:
+    OPTIONS: ClassVar[dict[str, Any]] = {"fieldManager": "kube-stepup-canary-abc"}
+
+    async def test_is_answered_with_what_it_is_about(self, replica: Replica) -> None:
+        body = written("UPDATE", sub_resource="status", dryRun=True, options=self.OPTIONS)
+        assert (await replica.ask(body))["warnings"] == ["kube-stepup has seen canary abc"]
+
+    @pytest.mark.parametrize(
+        "changes",
+        [
+            {"dryRun": False, "sub_resource": "status", "options": OPTIONS},
+            {"dryRun": True, "options": OPTIONS, "new": {"metadata": {"name": "p"}, "spec": {"rules": []}}},
+            {"dryRun": True, "sub_resource": "status", "options": {"fieldManager": "kubectl"}},
+            {"dryRun": True, "sub_resource": "status", "options": {"fieldManager": 7}},
+        ],
+    )
+    async def test_nothing_else_passes_for_one(self, replica: Replica, changes: dict[str, Any]) -> None:
+        answer = await replica.ask(written("UPDATE", **changes))
+        assert not any("canary" in text for text in answer.get("warnings", []))

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
 
 from tests.fakes.kube import FakeKube
+from webhook.adapters.health import Health
 from webhook.controller import loops
-from webhook.controller.health import Health
 from webhook.controller.leader import Leader
 from webhook.controller.loops import Loop
 from webhook.controller.server import Controller
@@ -115,6 +115,13 @@ def test_health_answers(line: bytes, status: bytes, body: bytes) -> None:
     assert text == body
 
 
+def connecting(kube: FakeKube) -> Callable[[], Awaitable[Any]]:
+    async def connect() -> FakeKube:
+        return kube
+
+    return connect
+
+
 def settings() -> Settings:
     return Settings(audience="test", controller=ControllerSettings(sync_seconds=1, expiry_interval_seconds=1))
 
@@ -131,7 +138,7 @@ def entries(kube: FakeKube) -> list[str]:
 async def test_a_leader_brings_everything_about_from_an_empty_cluster() -> None:
     kube = FakeKube()
     await kube.create("/api/v1/namespaces", {"metadata": {"name": "prod"}})
-    task = asyncio.create_task(Leader(kube, settings()).run())  # type: ignore[arg-type]
+    task = asyncio.create_task(Leader(kube, settings(), connecting(kube)).run())  # type: ignore[arg-type]
     await until(lambda: entries(kube) == ["watchful.kube-stepup.io"])
     await new_policy(kube)
     await until(lambda: entries(kube) == ["guarded.kube-stepup.io", "watchful.kube-stepup.io"])
