@@ -48,6 +48,8 @@ VARIANTS: dict[str, tuple[str, ...]] = {
         "breakGlass.users={erika}",
         "breakGlass.groups={incident}",
         "impersonatingProxies.credentialExtraKeys={requesttokenid}",
+        "metrics.enabled=true",
+        "metrics.serviceAnnotations.a=b",
     ),
     "under another name": ("fullnameOverride=guard",),
 }
@@ -182,17 +184,21 @@ def test_our_own_namespace_is_excluded_unless_that_is_switched_off(render: Rende
     assert NAMESPACE not in settings_of(render("webhook.excludeOwnNamespace=false")).controller.excluded_namespaces
 
 
-def test_admission_can_read_no_secret_and_create_nothing_but_events(objects: Objects) -> None:
+def test_admission_can_read_no_secret_and_create_nothing_but_events_and_counts(objects: Objects) -> None:
     role = named(objects, "ClusterRole", "kube-stepup-admission")
-    assert not any(
-        subject["name"] == "kube-stepup-admission"
+    bound = {
+        binding["roleRef"]["name"]
         for binding in of_kind(objects, "RoleBinding")
         for subject in binding["subjects"]
-    )
+        if subject["name"] == "kube-stepup-admission"
+    }
+    assert bound == {"kube-stepup-admission"}
+    (lease,) = named(objects, "Role", "kube-stepup-admission")["rules"]
+    assert (lease["resources"], lease["verbs"]) == (["leases"], ["get"])
     for rule in role["rules"]:
         assert "secrets" not in rule["resources"]
         assert not {"delete", "*"} & set(rule["verbs"])
-        assert "create" not in rule["verbs"] or rule["resources"] == ["events"]
+        assert "create" not in rule["verbs"] or rule["resources"] in (["events"], ["stepupreports"])
         assert "*" not in rule["resources"] + rule["apiGroups"]
 
 
@@ -348,3 +354,16 @@ def test_the_notes_say_what_to_do_next_and_how_to_uninstall(helm: ControlPlane) 
     assert "WARNING" not in notes
     loud = helm.helm(*arguments, "--set", "elevation.enrolmentTrustOnFirstUse=true", user=ADMIN, check=True).stdout
     assert "WARNING" in loud
+
+
+def test_metrics_are_served_where_the_pods_say_so_and_only_when_they_are_wanted(render: Render) -> None:
+    off = render()
+    assert settings_of(off).metrics_port == 0
+    assert "metrics" not in yaml.safe_dump_all(of_kind(off, "Deployment") + of_kind(off, "Service"))
+    on = render("metrics.enabled=true", "metrics.port=9100")
+    assert settings_of(on).metrics_port == 9100
+    service = named(on, "Service", "kube-stepup-metrics")["spec"]
+    for deployment in of_kind(on, "Deployment"):
+        template = deployment["spec"]["template"]
+        assert service["selector"].items() <= template["metadata"]["labels"].items()
+        assert {"name": "metrics", "containerPort": 9100} in template["spec"]["containers"][0]["ports"]

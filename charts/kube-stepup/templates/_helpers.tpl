@@ -60,6 +60,7 @@ namespace: {{ .Release.Namespace }}
 logLevel: {{ .Values.logLevel }}
 assertionMaxLifetimeSeconds: {{ .Values.assertionMaxLifetimeSeconds | int64 }}
 sessionExtraKey: {{ .Values.sessionExtraKey | quote }}
+metricsPort: {{ .Values.metrics.enabled | ternary .Values.metrics.port 0 | int64 }}
 tlsCertFile: /etc/kube-stepup/tls/tls.crt
 tlsKeyFile: /etc/kube-stepup/tls/tls.key
 controllers:
@@ -82,6 +83,7 @@ impersonatingProxies:
 admission:
   port: 8443
   pathSecretFile: /etc/kube-stepup/path/path
+  reportSeconds: {{ .Values.reports.storeEverySeconds | int64 }}
 elevation:
   port: 8444
   enrolmentTrustOnFirstUse: {{ .Values.elevation.enrolmentTrustOnFirstUse }}
@@ -98,6 +100,7 @@ elevation:
     caFingerprints: {{ toJson .Values.elevation.requestHeader.caFingerprints }}
 controller:
   healthPort: 8081
+  keepReportDays: {{ .Values.reports.keepDays | int64 }}
   leaseName: {{ $fullname }}-controller
   manageCertificates: {{ eq .Values.certificates.mode "self" }}
   caSecret: {{ $fullname }}-ca
