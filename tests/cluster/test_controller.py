@@ -166,9 +166,10 @@ def test_the_api_server_trusts_the_certificate_that_the_controller_made(installe
 
 
 def test_a_policy_is_accepted_and_enforced(installed: Installed) -> None:
-    installed.plane.apply(yaml.safe_dump(POLICY))
-    wait = ("wait", "--for=condition=Enforced", "sup/production", f"--timeout={SECONDS:.0f}s")
-    installed.plane.kubectl(*wait, user=ADMIN, check=True)
+    with RecordingWebhook(installed.serving_pair(), port=installed.port):
+        installed.plane.apply(yaml.safe_dump(POLICY))
+        wait = ("wait", "--for=condition=Enforced", "sup/production", f"--timeout={SECONDS:.0f}s")
+        installed.plane.kubectl(*wait, user=ADMIN, check=True)
 
     conditions = installed.conditions("production")
     assert conditions["Accepted"]["status"] == "True"
@@ -285,6 +286,14 @@ def test_another_replica_takes_over_at_once_when_the_leader_stops(installed: Ins
         ("admission", "create", "elevations.kube-stepup.io", "no"),
         ("admission", "create", "signingkeys.kube-stepup.io", "no"),
         ("admission", "patch", "stepuppolicies.kube-stepup.io", "no"),
+        ("admission", "update", "stepupreports.kube-stepup.io", "yes"),
+        ("admission", "delete", "stepupreports.kube-stepup.io", "no"),
+        ("admission", "get", "leases.coordination.k8s.io/kube-stepup-controller", "yes"),
+        ("admission", "update", "leases.coordination.k8s.io/kube-stepup-controller", "no"),
+        ("admission", "get", "apiservices.apiregistration.k8s.io/v1alpha1.kube-stepup.io", "yes"),
+        ("admission", "get", "apiservices.apiregistration.k8s.io/v1.apps", "no"),
+        ("controller", "update", "stepupreports.kube-stepup.io", "no"),
+        ("controller", "patch", "stepuppolicies.kube-stepup.io", "no"),
         ("elevation", "create", "signingkeys.kube-stepup.io", "yes"),
         ("elevation", "get", "secrets", "yes"),
         ("elevation", "get", "secrets -n default", "no"),

@@ -436,7 +436,7 @@ def test_policies_are_shown_with_what_matters(plane: ControlPlane) -> None:
         shown = plane.kubectl("get", "sup", user=ADMIN, check=True).stdout
     finally:
         plane.kubectl("delete", "sup", "crd-test", user=ADMIN, check=True)
-    assert shown.splitlines()[0].split() == ["NAME", "ENFORCEMENT", "ACCEPTED", "ENFORCED", "AGE"]
+    assert shown.splitlines()[0].split() == ["NAME", "ENFORCEMENT", "ACCEPTED", "ENFORCED", "MATCHED", "REFUSED", "AGE"]
     assert shown.splitlines()[1].split()[:2] == ["crd-test", "Warn"]
 
 

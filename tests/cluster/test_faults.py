@@ -85,6 +85,14 @@ class TestAdmissionIsDead:
             assert passed.returncode == 0, passed.stderr
         assert alice.kubectl("get", "pods", "-n", site.prod).returncode == 0
 
+    def test_a_namespace_that_is_not_guarded_can_be_deleted(
+        self, deployment: Deployment, guarded: Site, alice: Person
+    ) -> None:
+        deployment.kill("admission-0", "admission-1")
+        alice.kubectl("delete", "namespace", guarded.staging, "--timeout=60s", check=True)
+        closed = alice.kubectl("delete", "namespace", guarded.prod, "--wait=false")
+        assert CLOSED in closed.stderr
+
     def test_policies_keys_and_the_role_that_we_stand_on_fail_closed_as_well(
         self, deployment: Deployment, guarded: Site, alice: Person
     ) -> None:
