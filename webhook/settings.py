@@ -159,6 +159,21 @@ class TotpSettings(_Section):
     window_steps: int = Field(1, ge=0, le=2)
 
 
+class ApprovalSettings(_Section):
+    """Approvals by others. ``person_key`` says who is behind a name: ``username``, ``uid``, or a key under user.extra."""
+
+    lifetime_seconds: int = Field(3600, ge=60, le=24 * 3600)
+    min_factor_age_seconds: int = Field(3600, ge=0, le=30 * 24 * 3600)
+    person_key: str = Field("username", min_length=1, max_length=253)
+
+
+class NoticeSettings(_Section):
+    """Notices to people: a file of Apprise URLs, one a line; they are secrets. Empty: nobody is told."""
+
+    urls_file: str = ""
+    max_per_minute: int = Field(20, ge=1, le=600)
+
+
 class ElevationSettings(_Section):
     """The elevation server."""
 
@@ -174,6 +189,7 @@ class ElevationSettings(_Section):
     pending_lifetime_seconds: int = Field(300, ge=30, le=3600)
     max_pending_per_user: int = Field(20, ge=1, le=1000)
     keep_record_seconds: int = Field(7 * 24 * 3600, ge=3600)
+    approvals: ApprovalSettings = ApprovalSettings()
 
 
 class ControllerSettings(_Section):
@@ -241,6 +257,7 @@ class Settings(_Section):
     admission: AdmissionSettings = AdmissionSettings()
     elevation: ElevationSettings = ElevationSettings()
     controller: ControllerSettings = ControllerSettings()
+    notices: NoticeSettings = NoticeSettings()
 
 
 def load(path: str | None = None) -> Settings:

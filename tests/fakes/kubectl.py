@@ -42,7 +42,14 @@ def made(state: dict[str, Any], path: str, spec: dict[str, Any]) -> dict[str, An
     return {"metadata": {"name": "totp-1"}, "status": status}
 
 
-def create(state: dict[str, Any], path: str, spec: dict[str, Any]) -> dict[str, Any]:
+def approval(state: dict[str, Any], path: str) -> dict[str, Any]:
+    """What is said where others have to agree; nothing elsewhere."""
+    if path.endswith("/answer") and state.get("approvers"):
+        return {"accepted": True, "phase": "AwaitingApproval", "message": "waits for 1 approval"}
+    return {"accepted": True, "phase": "Granted"} if path.endswith(("/approve", "/deny")) else {}
+
+
+def create(state: dict[str, Any], path: str, spec: dict[str, Any]) -> dict[str, Any]:  # noqa: C901 - a cluster in a page
     if state.get("error"):
         fail(state["error"])
     if path == "elevationrequests":
@@ -62,6 +69,8 @@ def create(state: dict[str, Any], path: str, spec: dict[str, Any]) -> dict[str, 
     if path.endswith(("/answer", "/confirm")) and spec["code"] not in state.get("codes", []):
         refusal = state.get("refusals") or [{"code": "wrong-code", "message": "that code is wrong"}]
         return {"metadata": {}, "status": {"accepted": False, **refusal[min(len(state["answers"]), len(refusal)) - 1]}}
+    if waits := approval(state, path):
+        return {"metadata": {}, "status": waits}
     if path.endswith("/answer"):
         for detail in state["asked"][-1]:
             state.setdefault("granted", []).extend(one["name"] for one in detail.get("objects", []))
@@ -75,8 +84,15 @@ def create(state: dict[str, Any], path: str, spec: dict[str, Any]) -> dict[str, 
 
 def get(state: dict[str, Any], arguments: list[str]) -> None:
     output = option(arguments, "-o")
-    if arguments[:1] == ["--raw"]:
-        items = state.get(arguments[1].removeprefix(API), [])
+    path = arguments[1].removeprefix(API) if arguments[:1] == ["--raw"] else ""
+    if path.startswith("approvalrequests/"):
+        print(json.dumps(state["approvalrequest"]))
+    elif "/" in path:
+        statuses = state["approvers"]  # one status a look, the last one for good
+        state["looks"] = state.get("looks", 0) + 1
+        print(json.dumps({"status": statuses[min(state["looks"], len(statuses)) - 1]}))
+    elif path:
+        items = state.get(path, [])
         print(json.dumps({"items": items}))
     elif state.get("unreadable"):
         fail("Error from server (Forbidden): deployments.apps is forbidden\n")

@@ -9,6 +9,7 @@ from typing import Any, Final
 import msgspec
 import structlog
 
+from webhook.adapters.pending_elevations import PendingElevations
 from webhook.core.decision import Record, Use
 
 USER_LABEL: Final = "kube-stepup.io/user"
@@ -93,12 +94,14 @@ class ElevationCache:
     def __init__(self) -> None:
         self._by_name: dict[str, KnownElevation] = {}
         self._by_user: dict[str, dict[str, KnownElevation]] = {}
+        self.pending = PendingElevations()
 
     def __len__(self) -> int:
         return len(self._by_name)
 
     def put(self, obj: dict[str, Any]) -> None:
         """Take in an Elevation object."""
+        self.pending.put(obj)
         known = read_elevation(obj)
         if known is not None:
             self.learn(known)
@@ -114,6 +117,7 @@ class ElevationCache:
 
     def remove(self, name: str) -> None:
         """Forget an Elevation."""
+        self.pending.remove(name)
         known = self._by_name.pop(name, None)
         if known is not None:
             mine = self._by_user[known.record.username]

@@ -14,6 +14,7 @@ from webhook.errors import ConflictError, StoreUnavailableError
 NAME_BYTES: Final = 13  # 104 bits, of which 100 show
 NAME_LETTERS: Final = 20
 SWAP_ATTEMPTS: Final = 5
+MAX_AWAITING: Final = 500
 
 
 class ElevationStore:
@@ -38,6 +39,17 @@ class ElevationStore:
         page = await self._kube.get(f"{own_path('elevations')}?{query}")
         mine = [one for one in (page or {}).get("items") or [] if one["spec"]["user"]["username"] == username]
         return sorted(mine, key=lambda one: str(one["metadata"].get("creationTimestamp")), reverse=True)
+
+    async def awaiting_approval(self) -> list[JSONObject]:
+        """All that wait for approval, oldest first, at most 500."""
+        query = urlencode({"fieldSelector": "status.phase=AwaitingApproval", "limit": MAX_AWAITING})
+        page = await self._kube.get(f"{own_path('elevations')}?{query}")
+        found = [
+            one
+            for one in (page or {}).get("items") or []
+            if (one.get("status") or {}).get("phase") == "AwaitingApproval"
+        ]
+        return sorted(found, key=lambda one: str(one["metadata"].get("creationTimestamp")))
 
     async def set_status(self, elevation: JSONObject, status: dict[str, Any]) -> JSONObject:
         """Change fields of the status, if nobody changed the object since it was read.

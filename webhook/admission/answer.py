@@ -8,11 +8,13 @@ from typing import Any
 import msgspec
 
 from webhook.core.decision import Decision
+from webhook.core.hold import Hold
 from webhook.core.refusal import audit_annotations, causes, message, warning
 from webhook.core.request import AdmissionRequest
 
 FORBIDDEN = 403
 MAX_NOTES = 8  # the API server cuts all warnings of an answer at 4,096 letters
+TOO_MANY_REQUESTS = 429
 MAX_WARNING_LETTERS = 250  # the API server cuts a warning at 256
 
 _encode = msgspec.json.Encoder().encode
@@ -44,9 +46,18 @@ def allowed_with(uid: str, decision: Decision, notes: Sequence[str] = ()) -> byt
 
 def denied(request: AdmissionRequest, decision: Decision) -> bytes:
     """The request is refused for want of a step-up."""
+    return _refused(request, decision, FORBIDDEN, "Forbidden", {})
+
+
+def held(request: AdmissionRequest, decision: Decision, hold: Hold) -> bytes:
+    """The request is to be tried again: the step-up that it needs is under way. client-go does so by itself."""
+    return _refused(request, decision, TOO_MANY_REQUESTS, "TooManyRequests", {"retryAfterSeconds": hold.retry_seconds})
+
+
+def _refused(request: AdmissionRequest, decision: Decision, code: int, reason: str, more: dict[str, Any]) -> bytes:
     target = decision.unmet[0].action.target
-    details = {"name": target.name, "group": target.group, "kind": target.resource, "causes": causes(decision)}
-    status = _status(FORBIDDEN, "Forbidden", message(decision), details)
+    details = {"name": target.name, "group": target.group, "kind": target.resource, "causes": causes(decision), **more}
+    status = _status(code, reason, message(decision), details)
     return _review(
         {"uid": request.uid, "allowed": False, "status": status, "auditAnnotations": audit_annotations(decision)}
     )

@@ -15,6 +15,8 @@ from webhook.adapters.background import Background
 from webhook.adapters.cluster_state import ClusterState
 from webhook.adapters.kube import KubeClient, object_path
 from webhook.adapters.metrics import Metrics, counters, gauge
+from webhook.adapters.notices import Notices
+from webhook.admission.alarm import BreakGlassAlarm
 from webhook.admission.events import BrokenGlassEvents
 from webhook.admission.hot_path import ASGIApp, HotPath
 from webhook.admission.leader_watch import LeaderWatch
@@ -23,7 +25,9 @@ from webhook.admission.path_secrets import PathSecrets
 from webhook.admission.reporting import Reporting
 from webhook.admission.service import Admission
 from webhook.core.assertion import Expected
+from webhook.core.decision import Decision
 from webhook.core.identity import BreakGlass, Controllers, ImpersonatingProxies
+from webhook.core.request import AdmissionRequest
 from webhook.settings import Settings
 
 LAST_FLUSH_SECONDS = 2.0
@@ -83,6 +87,13 @@ def create_app(
         silent_seconds=options.leader_silent_seconds,
         tell=reporting.tell,
     )
+    notices = Notices(settings.notices)
+    alarm = BreakGlassAlarm(notices.tell)
+
+    def on_broken_glass(request: AdmissionRequest, decision: Decision) -> None:
+        events.tell(request, decision)
+        alarm.tell(request, decision)
+
     admission = Admission(
         state,
         live,
@@ -91,7 +102,7 @@ def create_app(
         settings.namespace,
         glass=BreakGlass(settings.break_glass.users, settings.break_glass.groups),
         proxies=ImpersonatingProxies(settings.impersonating_proxies.credential_extra_keys),
-        on_broken_glass=events.tell,
+        on_broken_glass=on_broken_glass,
         reporting=reporting,
         leader_missing=lambda: leader.missing,
     )
@@ -103,6 +114,7 @@ def create_app(
             async with (
                 Background(state.run()),
                 Background(events.run()),
+                Background(notices.run()),
                 Background(reporting.run()),
                 Background(leader.run()),
             ):

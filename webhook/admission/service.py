@@ -16,6 +16,7 @@ import structlog
 from webhook.adapters.audit import audit
 from webhook.adapters.cluster_state import ClusterState
 from webhook.admission import answer
+from webhook.admission.holds import Holds
 from webhook.admission.live import Live, UsedUpError
 from webhook.admission.reporting import Reporting
 from webhook.core import canary
@@ -77,6 +78,7 @@ class Admission:
         self._on_broken_glass = on_broken_glass
         self._reporting = reporting
         self._leader_missing = leader_missing
+        self._holds = Holds(state.elevations.pending, clock)
 
     async def review(self, body: bytes) -> bytes:
         """The answer to a review; never raises."""
@@ -119,7 +121,12 @@ class Admission:
         return self._told(request, decision, notes)
 
     def _told(self, request: AdmissionRequest, decision: Decision, notes: Sequence[str] = ()) -> bytes:
+        hold = None if decision.allowed else self._holds.hold(request, decision)
+        if hold is not None:
+            decision = self._holds.explained(decision, hold)
         self._audit(request, decision)
+        if hold is not None:
+            return answer.held(request, decision, hold)
         if self._reporting is not None:
             self._reporting.note(decision, request.user_info.username)
         if not decision.allowed:
@@ -229,6 +236,7 @@ class Admission:
             would_refuse=_rules(decision.would_deny),
             requirement=challenge.to_dict() if challenge else None,
             assertion_ids=[one.jti for one in claims],
+            approvers=sorted({approval.by for one in claims for approval in one.approvals}),
             factors=sorted({factor for one in claims for factor in one.amr}),
             acr=sorted({one.acr for one in claims}),
             reasons=[one.reason for one in claims if one.reason],

@@ -42,6 +42,9 @@ Targets = Annotated[
 ]
 Reason = Annotated[str, typer.Option("--reason", "-r", help="Why; recorded, and demanded by some policies.")]
 Change = Annotated[str, typer.Option("--change", help="Digest of the change, as the refusal names it.")]
+Shows = Annotated[
+    list[str] | None, typer.Option("--shows", help="What the change is, as the refusal words it; approvers read it.")
+]
 Scope = Annotated[str, typer.Option("--scope", help="object, resource (a kind in a namespace) or namespace.")]
 Selector = Annotated[str, typer.Option("--selector", "-l", help="Objects by label.")]
 Files = Annotated[list[str] | None, typer.Option("--filename", "-f", help="Objects of a manifest.")]
@@ -97,6 +100,7 @@ def _elevate(  # one set of options for all five operations
     targets: list[str] | None,
     reason: str,
     change: str,
+    shows: list[str] | None,
     scope: str,
     selector: str,
     files: list[str] | None,
@@ -111,7 +115,9 @@ def _elevate(  # one set of options for all five operations
     if carrier not in CARRIERS:
         raise ElevateError(f"--carrier: must be one of {', '.join(CARRIERS)}", USAGE)
     as_json = _is_json(output)
-    wanted = _wanted(operations_of(operations), targets, change, scope, selector, files)
+    wanted = replace(
+        _wanted(operations_of(operations), targets, change, scope, selector, files), shows=tuple(shows or ())
+    )
     kubectl = _kubectl()
     details = details_of(wanted, kubectl)
     result = step_up(kubectl, details, "" if reason == PLACEHOLDER else reason)
@@ -121,7 +127,7 @@ def _elevate(  # one set of options for all five operations
         say("it could not be put on the object; its record carries it all the same")
     if as_json:
         print(result.to_json())
-    elif not result.assertion:
+    elif not result.name:
         say(f"{result.why_not}; just do it")
     else:
         say(f"stepped up until {result.expires_at} to {wanted.described()}")
@@ -133,6 +139,7 @@ def _add(operation: str, *, hidden: bool = False) -> None:
         targets: Targets = None,
         reason: Reason = "",
         change: Change = "",
+        shows: Shows = None,
         scope: Scope = "object",
         selector: Selector = "",
         filename: Files = None,
@@ -142,7 +149,7 @@ def _add(operation: str, *, hidden: bool = False) -> None:
         operations = typer_operations or operation
         if not operations_of(operations):
             raise ElevateError(f"name it: {RAW_FORM}", USAGE)
-        _elevate(operations, targets, reason, change, scope, selector, filename, carrier, output)
+        _elevate(operations, targets, reason, change, shows, scope, selector, filename, carrier, output)
 
 
 typer_operations = ""
@@ -221,6 +228,15 @@ def revoke(
     from webhook.cli import records
 
     records.revoke(_kubectl(), names or [], everything=everything)
+
+
+def _add_approving() -> None:
+    from webhook.cli.approving import add_to
+
+    add_to(app, _kubectl, _is_json)
+
+
+_add_approving()
 
 
 @app.command()

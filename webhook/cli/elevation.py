@@ -11,6 +11,7 @@ from typing import Any, Final
 from webhook.cli import prompt
 from webhook.cli.exits import REFUSED, WRONG_CODE, ElevateError
 from webhook.cli.kubectl import BODY, Kubectl
+from webhook.cli.waiting import APPROVED, AWAITING, wait_for_approval
 
 ANNOTATION: Final = "kube-stepup.io/assertion"
 TRIES: Final = 3
@@ -21,7 +22,10 @@ FACTORS: Final = ("totp", "recovery-code")
 
 @dataclass(frozen=True)
 class SteppedUp:
-    """What came of it; ``assertion`` is empty when no policy asks for a step-up."""
+    """What came of it; ``name`` is empty when no policy asks for a step-up.
+
+    ``assertion`` is empty as well when somebody else's approval has granted it: its record carries it.
+    """
 
     name: str = ""
     expires_at: str = ""
@@ -33,7 +37,7 @@ class SteppedUp:
     def to_json(self) -> str:
         """The machine-readable form (`-o json`)."""
         found = {
-            "required": bool(self.assertion),
+            "required": bool(self.name),
             "elevation": self.name,
             "expiresAt": self.expires_at,
             "challenge": self.challenge,
@@ -62,8 +66,13 @@ def step_up(kubectl: Kubectl, details: list[dict[str, Any]], reason: str) -> Ste
     name = request["metadata"]["name"]
     for line in described(request):
         say(line)
-    answer = _answer(kubectl, name)
-    return SteppedUp(name, answer["expiresAt"], answer["assertion"], status["challenge"])
+    answer = status if status["phase"] == AWAITING else _answer(kubectl, name)
+    while answer.get("phase") == AWAITING:
+        answer = wait_for_approval(kubectl, name, answer.get("message", ""))
+        if answer["phase"] == APPROVED:
+            say("it is approved; your own proof is too old by now, so prove it once more")
+            answer = _answer(kubectl, name)
+    return SteppedUp(name, answer["expiresAt"], answer.get("assertion", ""), status["challenge"])
 
 
 def described(request: dict[str, Any]) -> list[str]:
@@ -128,11 +137,19 @@ def _request(kubectl: Kubectl, details: list[dict[str, Any]], reason: str) -> di
 
 
 def _answer(kubectl: Kubectl, name: str) -> dict[str, Any]:
+    return answered(kubectl, f"elevationrequests/{name}/answer", "ChallengeAnswer", {})
+
+
+def answered(kubectl: Kubectl, path: str, kind: str, more: dict[str, Any]) -> dict[str, Any]:
+    """Ask for a code and post it, with what else belongs to the answer, until it is accepted; the answer's status.
+
+    Raises:
+        ElevateError: wrong codes, refused, or the person gave up.
+    """
     message, code = "", ""
     for attempt in range(TRIES):
         given, factor = prompt.ask_code_of(FACTORS)
-        spec = {"factor": factor, "code": given}
-        status = kubectl.create(f"elevationrequests/{name}/answer", "ChallengeAnswer", spec)["status"]
+        status = kubectl.create(path, kind, {"factor": factor, "code": given, **more})["status"]
         if status["accepted"]:
             answer: dict[str, Any] = status
             return answer

@@ -7,6 +7,7 @@ own refusals have, so that it can name an operation and a target, and nothing th
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Callable
 from typing import Final
 
@@ -23,6 +24,7 @@ _COMMAND: Final = re.compile(
     + rb")"
     rb"(?: -n (?P<namespace>[a-z0-9][a-z0-9-]*))?"
     rb"(?: --change (?P<changes>[0-9a-f-]+(?:,[0-9a-f-]+)*))?"
+    rb"(?P<shows>(?: --shows (?:'[^']*'|" + _WORD + rb"))*)"
     rb"(?: --reason (?P<reason>'[^']*'|" + _WORD + rb"))?"
     rb"(?P<rest>$|[\s\"';,)\]](?!\s*-).*$)",  # what follows may be helm's next error, but no flag
     re.DOTALL,
@@ -32,7 +34,7 @@ _LEAD: Final = re.compile(rb"^Error from server \(Forbidden\): error when applyi
 _LEAD_END: Final = re.compile(rb"^for: ")
 # As kubectl says it, and nothing else: what a program in a container prints must not be taken for it.
 _EXACT: Final = re.compile(
-    rb"^(?:Error from server \(Forbidden\): (?:error when [a-z ]+(?: \"[^\"]*\")?: )?"
+    rb"^(?:Error from server \((?:Forbidden|TooManyRequests)\): (?:error when [a-z ]+(?: \"[^\"]*\")?: )?"
     rb"|error: (?:error upgrading connection: )?unable to upgrade connection: )"
     rb"admission webhook \"[a-z.-]*kube-stepup\.io\" denied the request: kube-stepup: "
     rb"(?P<operations>[a-z]+(?: and [a-z]+)*) (?P<target>\S+)(?: in (?P<namespace>\S+))? needs a step-up \(.*Run:$"
@@ -150,6 +152,7 @@ class Refusals:
             namespace=text["namespace"],
             changes=tuple(text["changes"].split(",")) if text["changes"] else (),
             reason="" if reason == PLACEHOLDER else reason,
+            shows=tuple(shlex.split(text["shows"])[1::2]),
         )
         if not wanted.operations:
             return

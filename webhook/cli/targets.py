@@ -43,6 +43,7 @@ class Wanted:
     selector: str = ""
     files: tuple[str, ...] = ()
     reason: str = ""
+    shows: tuple[str, ...] = ()
 
     @property
     def same_target(self) -> tuple[object, ...]:
@@ -113,7 +114,7 @@ def _details(wanted: Wanted, found: _Found) -> list[dict[str, Any]]:
         change = wanted.changes[position] if position < len(wanted.changes) else "-"
         if not _CHANGE.match(change):
             raise ElevateError(f"--change: {change!r} is not a digest; copy the line of the refusal", USAGE)
-        objects = [{**one, "digest": change} if change != "-" else one for one in found.objects]
+        objects = [{**one, **_bound(wanted, change)} for one in found.objects]
         detail: dict[str, Any] = {
             "operation": operation,
             "group": found.group,
@@ -126,6 +127,17 @@ def _details(wanted: Wanted, found: _Found) -> list[dict[str, Any]]:
     if wanted.changes and len(found.objects) != 1:
         raise ElevateError("--change belongs to one object", USAGE)
     return details
+
+
+def _bound(wanted: Wanted, change: str) -> dict[str, str]:
+    """The change that a proof is bound to: its digest, and its words where a refusal gave them (one for each digest)."""
+    if change == "-":
+        return {}
+    digests = [one for one in wanted.changes if one != "-"]
+    if wanted.shows and len(wanted.shows) != len(digests):
+        raise ElevateError("--shows: as many as there are changes; copy the line of the refusal", USAGE)
+    words = wanted.shows[digests.index(change)] if wanted.shows else PLACEHOLDER
+    return {"digest": change, **({"change": words} if words != PLACEHOLDER else {})}
 
 
 def _kind(kind: str, wanted: Wanted, kubectl: Kubectl) -> _Found:

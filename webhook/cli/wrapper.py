@@ -151,11 +151,11 @@ def _elevate(kubectl: Kubectl, wanted: list[Wanted], reason: str, carrier: str) 
         details += details_of(one, kubectl, must_exist=False)
     given = reason or next((one.reason for one in wanted if one.reason), "")
     result = step_up(kubectl, details, given)
-    if not result.assertion:
+    if not result.name:
         raise ElevateError(
             f"{result.why_not}; if the command talks to another cluster than this, give `kubectl elevate` the same --context or"
             " --kubeconfig",
             REFUSED,
         )
-    if can_be_annotated(details, carrier):
+    if result.assertion and can_be_annotated(details, carrier):
         annotate(kubectl, details, result.assertion)

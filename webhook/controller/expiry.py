@@ -17,7 +17,7 @@ from webhook.adapters.kube import AnswerError, JSONObject, KubeClient, own_path
 from webhook.errors import ConflictError
 from webhook.settings import Settings
 
-ENDS_BY_ITSELF: Final = ("Pending", "Granted")
+ENDS_BY_ITSELF: Final = ("Pending", "AwaitingApproval", "Approved", "Granted")
 UNANSWERED: Final = ("Pending", "Expired", "Revoked")
 UNANSWERED_KEEP_SECONDS: Final = 900  # there is no assertion that its record could matter to, and the audit has it
 NOT_FOUND: Final = 404

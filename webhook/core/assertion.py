@@ -11,6 +11,7 @@ from typing import Final
 
 import msgspec
 
+from webhook.core.approvals import Approval, approvers
 from webhook.core.durations import format_seconds
 from webhook.core.operation import Action
 from webhook.core.request import UserInfo
@@ -27,11 +28,17 @@ REPEAT_SECONDS: Final = 30
 
 
 class DetailObject(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One object by name, with its uid and the change where they were known."""
+    """One object by name, with its uid and the change where they were known.
+
+    Args:
+        digest: beginning of the change's digest.
+        change: what the change is in words, as an approver read it; the words of the request must be the same.
+    """
 
     name: str
     uid: str = ""
     digest: str = ""
+    change: str = ""
 
 
 class AuthorizationDetail(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
@@ -69,6 +76,7 @@ class AssertionClaims(msgspec.Struct, frozen=True, kw_only=True):
     authorization_details: tuple[AuthorizationDetail, ...]
     cnf: Confirmation = Confirmation()
     reason: str = ""
+    approvals: tuple[Approval, ...] = ()
 
     def audiences(self) -> tuple[str, ...]:
         """``aud`` as a tuple."""
@@ -116,6 +124,7 @@ CHECKS: Final = (
     "assurance-too-low",
     "reason-missing",
     "reason-mismatch",
+    "approvals-missing",
     "revoked",
     "used-up",
 )
@@ -148,6 +157,11 @@ def check(
         or _check_time(claims, requirement, now)
         or _check_strength(claims, requirement)
     )
+
+
+def covers(detail: AuthorizationDetail, action: Action, requirement: Requirement) -> bool:
+    """Whether a step-up for this detail could meet the requirement for the action."""
+    return _check_detail(detail, action, requirement) is None
 
 
 def _check_parties(claims: AssertionClaims, user: UserInfo, expected: Expected) -> Problem | None:
@@ -199,9 +213,14 @@ def _check_object(detail: AuthorizationDetail, action: Action) -> Problem | None
         return Problem("wrong-uid", "your step-up is for one object, and which one this is cannot be read just now")
     if not same:
         return Problem("wrong-uid", "your step-up is for an object of this name that is no longer there")
-    if any(not one.digest or action.change.startswith(one.digest) for one in same):
+    if any(_is_change(one, action) for one in same):
         return None
     return Problem("wrong-change", "your step-up is for another change of this object")
+
+
+def _is_change(named: DetailObject, action: Action) -> bool:
+    same = not named.digest or action.change.startswith(named.digest)
+    return same and (not named.change or named.change == action.shown)
 
 
 def _check_binding(
@@ -245,7 +264,17 @@ def _check_strength(claims: AssertionClaims, requirement: Requirement) -> Proble
         return Problem("reason-missing", "this needs a reason (--reason)")
     if requirement.reason_matches is not None and not requirement.reason_matches(claims.reason):
         return Problem("reason-mismatch", f"the reason must match {requirement.reason_pattern}")
-    return None
+    return _check_approvals(claims, requirement)
+
+
+def _check_approvals(claims: AssertionClaims, requirement: Requirement) -> Problem | None:
+    rule = requirement.approvals
+    if rule is None:
+        return None
+    given = len(approvers(claims.approvals, rule, requirement.full_name, claims.sub))
+    if given >= rule.count:
+        return None
+    return Problem("approvals-missing", f"this needs {rule.describe()}, and {given or 'none'} was given")
 
 
 def _age(seconds: int) -> str:

@@ -16,7 +16,7 @@ from webhook.core.catalog import BUILT_IN, Catalog, Deputy
 from webhook.core.metadata import AGGREGATE_PREFIX, POD_SECURITY_PREFIX, changed_keys, changed_labels, deadly_change
 from webhook.core.operation import ACCESS, DELETE, DEPLOY, DRAIN, EXEC, RESTART, SCALE, Action, Target, digest
 from webhook.core.request import AdmissionRequest, ObjectHead
-from webhook.core.templates import PodTemplate, host_access, images, pod_template
+from webhook.core.templates import PodTemplate, host_access, images, pod_template, without_images
 
 EXEC_SUBRESOURCES = frozenset({"exec", "attach", "portforward", "proxy"})
 PROXY_SCHEMES = frozenset({"http", "https", ""})
@@ -264,6 +264,8 @@ def _deploy(target: Target, old: PodTemplate | None, new: PodTemplate) -> Action
     changed = [
         f"image {name}: {was.get(name, 'none')} → {image}" for name, image in now.items() if was.get(name) != image
     ]
+    if changed and old is not None and without_images(old) != without_images(new):
+        changed.append("other fields of the pod template")
     return Action(
         DEPLOY, target, digest(DEPLOY, new.content()), also=also, details="; ".join(changed) or "pod template"
     )

@@ -27,6 +27,7 @@ BREAK_GLASS: Final = "break-glass"
 SATISFIED: Final = "step-up-satisfied"
 REQUIRED: Final = "step-up-required"
 WOULD_DENY: Final = "would-deny"
+HELD: Final = "held"
 
 NO_STEP_UP = Problem(REQUIRED, "you have not stepped up")
 

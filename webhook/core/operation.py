@@ -22,6 +22,7 @@ GUARD: Final = "guard"
 
 OPERATIONS: Final = (ACCESS, DELETE, DEPLOY, DRAIN, EXEC, GUARD, RESTART, SCALE)
 
+MAX_SHOWN_LETTERS: Final = 200
 CHANGE_PREFIX_LENGTH: Final = 16
 """Hexadecimal digits of a digest that a person carries in ``--change``: 64 bits, bound to one person and one target."""
 
@@ -99,9 +100,23 @@ class Action(msgspec.Struct, frozen=True):
     replicas_to: int | None = None
     details: str = ""
 
+    @property
+    def shown(self) -> str:
+        """``details`` in a form that survives command lines and logs: what an approver reads, and what is compared later."""
+        return plain(self.details)
+
     def with_uid(self, uid: str) -> Action:
         """The same action with the target's uid, once somebody has read it."""
         return msgspec.structs.replace(self, target=msgspec.structs.replace(self.target, uid=uid))
+
+
+def plain(text: str) -> str:
+    """One line of printable letters without quotes and backslashes, cut to what a person reads."""
+    line = " ".join("".join(one if one.isprintable() else " " for one in text.translate(_QUOTES)).split())
+    return line if len(line) <= MAX_SHOWN_LETTERS else line[: MAX_SHOWN_LETTERS - 1] + "…"
+
+
+_QUOTES: Final = str.maketrans({"'": "`", '"': "`", "\\": "/"})
 
 
 def digest(*parts: Any) -> str:

@@ -12,6 +12,7 @@ import msgspec
 import re2  # RE2: no pattern of a policy can take for ever
 
 from webhook.core import cascades
+from webhook.core.approvals import ApprovalRule
 from webhook.core.cel import Activation, Conditions
 from webhook.core.durations import parse_seconds
 from webhook.core.identity import is_bound_service_account, service_account_of, service_account_username
@@ -183,11 +184,14 @@ class Policy:
         The strictest is the one with the highest assurance and then the shortest age: reason patterns have no order, so the
         others' are not asked for.
         """
-        rules = [rule for rule in self.rules if GUARD in rule.operations]
-        if not rules:
-            strict = max(self.rules, key=lambda rule: (rule.requirement.assurance, -rule.requirement.max_age_seconds))
-            rules = [strict]
-        return tuple(msgspec.structs.replace(rule.requirement, use="Once", scope="Object") for rule in rules)
+        requirements = [rule.requirement for rule in self.rules if GUARD in rule.operations]
+        if not requirements:
+            every = [rule.requirement for rule in self.rules]
+            strict = max(every, key=lambda one: (one.assurance, -one.max_age_seconds))
+            # Nobody can do away alone with what takes two.
+            agreed = [one for one in every if one.approvals is not None and one is not strict]
+            requirements = [strict, *(msgspec.structs.replace(one, **_ANY_REASON) for one in agreed)]
+        return tuple(msgspec.structs.replace(one, use="Once", scope="Object") for one in requirements)
 
     def rules_for(self, action: Action) -> list[Rule]:
         """The rules that ask for proof of the action, because of its target."""
@@ -201,6 +205,9 @@ class Policy:
     def taken_along(self) -> frozenset[str]:
         """Cluster-scoped kinds (``core/nodes``) whose end takes something along that the policy is about."""
         return cascades.reaching(self.rules)
+
+
+_ANY_REASON: dict[str, Any] = {"reason_required": False, "reason_pattern": "", "reason_matches": None}
 
 
 def _resource_matcher(patterns: tuple[str, ...]) -> Matcher:
@@ -231,4 +238,6 @@ def _requirement(spec: RuleSpec, policy: str, field: str) -> Requirement:
         reason_required=require.reason.required or bool(pattern),
         reason_pattern=pattern,
         reason_matches=(lambda text: compiled.match(text) is not None) if compiled else None,
+        approvals=ApprovalRule.of(require.approvals.count, require.approvals.groups) if require.approvals else None,
+        hold_seconds=parse_seconds(require.hold) if require.hold else 0,
     )

@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from webhook.core.approvals import MAX_COUNT, MAX_GROUPS, MIN_COUNT
 from webhook.core.durations import parse_seconds
 from webhook.core.operation import OPERATIONS
 from webhook.core.raw import FORM, is_raw
@@ -18,6 +19,8 @@ ENFORCEMENTS = ("Deny", "Warn", "Audit")
 MIN_MAX_AGE_SECONDS = 10
 MAX_MAX_AGE_SECONDS = 24 * 3600
 MAX_PATTERN_LENGTH = 256
+MIN_HOLD_SECONDS = 10
+MAX_HOLD_SECONDS = 3600
 MAX_RULES = 64
 
 
@@ -58,6 +61,13 @@ class ReasonSpec(_Strict, frozen=True, kw_only=True):
     pattern: str = ""
 
 
+class ApprovalsSpec(_Strict, frozen=True, kw_only=True):
+    """How many others must agree, and of which groups (globs; none: whoever may approve)."""
+
+    count: int = 1
+    groups: tuple[str, ...] = ()
+
+
 class RequireSpec(_Strict, frozen=True, kw_only=True):
     """The proof that a rule asks for."""
 
@@ -67,6 +77,8 @@ class RequireSpec(_Strict, frozen=True, kw_only=True):
     scope: str = "Object"
     bind: str = ""
     reason: ReasonSpec = ReasonSpec()
+    approvals: ApprovalsSpec | None = None
+    hold: str = ""
 
 
 class ConditionSpec(_Strict, frozen=True, kw_only=True):
@@ -161,6 +173,24 @@ def _check_rule(rule: RuleSpec, field: str) -> None:
         raise PolicyError("must be between 10s and 24h", field=f"{where}.maxAge")
     if len(require.reason.pattern) > MAX_PATTERN_LENGTH:
         raise PolicyError(f"must have at most {MAX_PATTERN_LENGTH} letters", field=f"{where}.reason.pattern")
+    _check_approvals(require, where)
+
+
+def _check_approvals(require: RequireSpec, where: str) -> None:
+    approvals = require.approvals
+    if approvals is not None:
+        if not MIN_COUNT <= approvals.count <= MAX_COUNT:
+            raise PolicyError(f"must be {MIN_COUNT} to {MAX_COUNT}", field=f"{where}.approvals.count")
+        if len(approvals.groups) > MAX_GROUPS or not all(approvals.groups):
+            text = f"must be at most {MAX_GROUPS} names of groups, none of them empty"
+            raise PolicyError(text, field=f"{where}.approvals.groups")
+    if require.hold:
+        try:
+            seconds = parse_seconds(require.hold)
+        except ValueError as error:
+            raise PolicyError(str(error), field=f"{where}.hold") from error
+        if not MIN_HOLD_SECONDS <= seconds <= MAX_HOLD_SECONDS:
+            raise PolicyError("must be between 10s and 1h", field=f"{where}.hold")
 
 
 def _one_of(value: str, allowed: tuple[str, ...], field: str) -> None:

@@ -27,6 +27,9 @@ def command(actions: Sequence[Action], challenge: Challenge) -> str:
     changes = [_change(action) for action in actions]
     if any(changes):
         words += ["--change", ",".join(change or "-" for change in changes)]
+    if any(changes) and challenge.approvals:
+        # Approvers are shown what exactly it is, and what they were shown has to be what is done.
+        words += [word for action in actions if _change(action) for word in ("--shows", action.shown or "…")]
     if challenge.reason_required:
         words += ["--reason", "…"]
     return shlex.join(words)
@@ -60,6 +63,8 @@ def causes(decision: Decision) -> list[dict[str, str]]:
     ]
     if challenge.reason_required:
         found.append(_cause("reason", " ".join(challenge.reason_patterns) or "required"))
+    if challenge.approvals:
+        found.append(_cause("approvals", ", ".join(one.describe() for one in challenge.approvals)))
     return [*found, _cause("command", _command(decision.unmet))]
 
 
@@ -76,6 +81,7 @@ def audit_annotations(decision: Decision) -> dict[str, str]:
         found["acr"] = ",".join(one.acr for one in claims)
         found["amr"] = ",".join(" ".join(one.amr) for one in claims)
         found["reason"] = " | ".join(one.reason for one in claims if one.reason)
+        found["approvers"] = ",".join(dict.fromkeys(one.by for claim in claims for one in claim.approvals))
     if decision.applicable.broken_by:
         found["break-glass"] = ",".join(decision.applicable.broken_by)
     if decision.would_deny:

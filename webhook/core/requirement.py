@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import msgspec
 
+from webhook.core.approvals import ApprovalRule, rule_name
 from webhook.core.durations import format_seconds
 
 ASSURANCES: Final = ("aal1", "aal2", "aal3")  # NIST SP 800-63B-4 section 2, weakest first
@@ -25,6 +26,8 @@ class Requirement(msgspec.Struct, frozen=True):
     Args:
         bind: empty means: to the credential where there is one.
         reason_matches: compiled ``reason_pattern``; None when any reason will do.
+        approvals: what others must agree to; None when nobody need.
+        hold_seconds: how long a refused request is told to wait for a step-up that is under way; 0 not at all.
     """
 
     policy: str
@@ -37,6 +40,13 @@ class Requirement(msgspec.Struct, frozen=True):
     reason_required: bool = False
     reason_pattern: str = ""
     reason_matches: Callable[[str], bool] | None = None
+    approvals: ApprovalRule | None = None
+    hold_seconds: int = 0
+
+    @property
+    def full_name(self) -> str:
+        """``policy/rule``, as approvals name it."""
+        return rule_name(self.policy, self.rule)
 
 
 class Challenge(msgspec.Struct, frozen=True, rename="camel"):
@@ -49,10 +59,11 @@ class Challenge(msgspec.Struct, frozen=True, rename="camel"):
     reason_required: bool
     reason_patterns: tuple[str, ...]
     policies: tuple[str, ...]
+    approvals: tuple[ApprovalRule, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """JSON form: RFC 9470's ``acr_values`` and ``max_age``, and what they do not have a word for."""
-        return {
+        found: dict[str, Any] = {
             "acr_values": self.assurance,
             "max_age": self.max_age_seconds,
             "use": self.use,
@@ -60,11 +71,13 @@ class Challenge(msgspec.Struct, frozen=True, rename="camel"):
             "reason": {"required": self.reason_required, "patterns": list(self.reason_patterns)},
             "policies": list(self.policies),
         }
+        return {**found, "approvals": [one.to_dict() for one in self.approvals]} if self.approvals else found
 
     def describe(self) -> str:
         """For people: ``aal2, at most 5m old, policy production``."""
         policies = ("policy " if len(self.policies) == 1 else "policies ") + ", ".join(self.policies)
-        return f"{self.assurance}, at most {format_seconds(self.max_age_seconds)} old, {policies}"
+        parts = [self.assurance, f"at most {format_seconds(self.max_age_seconds)} old"]
+        return ", ".join([*parts, *(one.describe() for one in self.approvals), policies])
 
 
 def merged(requirements: Iterable[Requirement]) -> Challenge:
@@ -84,4 +97,15 @@ def merged(requirements: Iterable[Requirement]) -> Challenge:
         reason_required=any(one.reason_required for one in demands),
         reason_patterns=tuple(dict.fromkeys(one.reason_pattern for one in demands if one.reason_pattern)),
         policies=tuple(sorted({one.policy for one in demands})),
+        approvals=_shown(one.approvals for one in demands if one.approvals is not None),
     )
+
+
+def _shown(rules: Iterable[ApprovalRule]) -> tuple[ApprovalRule, ...]:
+    """Each set of groups once, with the highest number."""
+    found: dict[tuple[str, ...], ApprovalRule] = {}
+    for one in rules:
+        before = found.get(one.groups)
+        if before is None or before.count < one.count:
+            found[one.groups] = one
+    return tuple(found.values())

@@ -106,6 +106,16 @@ def images(template: PodTemplate) -> dict[str, str]:
     return {str(one.get("name", "")): str(one.get("image", "")) for one in _containers(template.spec)}
 
 
+def without_images(template: PodTemplate) -> dict[str, Any]:
+    """The content with every container's image left out."""
+    content = template.content()
+    spec = dict(content["spec"])
+    for kind in ("initContainers", "containers"):
+        found = [one for one in spec.get(kind) or [] if isinstance(one, dict)]
+        spec[kind] = [{key: value for key, value in one.items() if key != "image"} for one in found]
+    return {**content, "spec": spec}
+
+
 def host_access(template: PodTemplate) -> str:
     """How a pod would reach out of its box, for people (``hostPID, hostPath /``); empty when it does not.
 

@@ -7,18 +7,18 @@ from typing import Any
 
 import msgspec
 
-from webhook.adapters.elevation_store import ElevationStore
 from webhook.core.assertion import AuthorizationDetail
 from webhook.core.requirement import Requirement, merged
+from webhook.elevation.approval_notices import ApprovalNotices
 from webhook.elevation.attempts import Attempts
 from webhook.elevation.bodies import Answer, invalid
 from webhook.elevation.factors import Factor, WrongAnswerError
+from webhook.elevation.granting import Granting
 from webhook.elevation.identity import Requester
-from webhook.elevation.lifecycle import Lifecycle, rfc3339
-from webhook.elevation.minting import Mint, Minted
+from webhook.elevation.lifecycle import APPROVED, AWAITING, Lifecycle, rfc3339
 from webhook.elevation.needs import Needs
 from webhook.elevation.views import answer_object, audit_elevation, refused_answer
-from webhook.errors import ConflictError, RequestError, StepUpError
+from webhook.errors import RequestError, StepUpError
 
 JSON = dict[str, Any]
 
@@ -32,21 +32,21 @@ class Answering:
 
     def __init__(
         self,
-        store: ElevationStore,
         attempts: Attempts,
         factors: dict[str, Factor],
-        mint: Mint,
+        granting: Granting,
         needs: Needs,
         lifecycle: Lifecycle,
         clock: Callable[[], float],
+        notify: ApprovalNotices,
     ) -> None:
-        self._store = store
         self._attempts = attempts
         self._factors = factors
-        self._mint = mint
+        self._granting = granting
         self._needs = needs
         self._lifecycle = lifecycle
         self._clock = clock
+        self._notify = notify
 
     async def answer(self, requester: Requester, elevation: JSON, given: Answer) -> JSON:
         """Check an answer to the challenge of somebody's own request; the assertion is in the result, this once.
@@ -58,9 +58,6 @@ class Answering:
         """
         name, now = elevation["metadata"]["name"], self._clock()
         self._lifecycle.check_answerable(elevation, now)
-        if elevation["spec"].get("credentialID", "") != requester.credential_id:
-            text = "answer with the credential that asked; this is another one"
-            raise RequestError(text, code="wrong-credential", status=403, reason="Forbidden")
         factor = self._factors.get(given.factor)
         if factor is None:
             raise invalid("spec.factor", f"must be one of {', '.join(self._factors)}")
@@ -68,6 +65,7 @@ class Answering:
         requirements = self._needs.of(requester.user, details)
         if not requirements:
             raise RequestError("no policy asks for this any more", code="not-required", status=409, reason="Conflict")
+        self._check_credential(requester, elevation, requirements, now)
         try:
             await self._attempts.check(requester, factor, given.code, now)
         except (WrongAnswerError, RequestError) as error:
@@ -76,12 +74,14 @@ class Answering:
             )
             return answer_object(name, refused_answer(error))
         try:
-            minted = await self._grant(elevation, factor, requirements, now)
+            minted = await self._granting.proven(elevation, factor, requirements, now)
         except StepUpError as error:
             audit_elevation(
                 "elevation-refused", requester, elevation, outcome="refused", code=error.code, factor=factor.name
             )
             raise
+        if minted is None:
+            return self._waiting(requester, elevation, factor, requirements)
         audit_elevation(
             "elevation-granted",
             requester,
@@ -89,6 +89,7 @@ class Answering:
             outcome="granted",
             factor=factor.name,
             acr=minted.acr,
+            approvers=[one["by"] for one in (elevation.get("status") or {}).get("approvals") or []],
             expires_at=rfc3339(minted.expires_at),
         )
         return answer_object(
@@ -96,27 +97,30 @@ class Answering:
             {"accepted": True, "elevation": name, "assertion": minted.token, "expiresAt": rfc3339(minted.expires_at)},
         )
 
-    async def _grant(self, elevation: JSON, factor: Factor, requirements: list[Requirement], now: float) -> Minted:
-        minted = self._mint.sign(elevation, factor, requirements, now)
-        status = {
-            "phase": "Granted",
-            "factor": factor.name,
-            "acr": minted.acr,
-            "amr": list(minted.amr),
-            "authTime": rfc3339(minted.auth_time),
-            "issuedAt": rfc3339(minted.auth_time),
-            "expiresAt": rfc3339(minted.expires_at),
-            "requirement": merged(requirements).to_dict(),
-            "assertion": minted.token,
-            "uses": [],
-        }
-        try:
-            await self._store.set_status(elevation, status)
-        except ConflictError as error:
-            raise RequestError(
-                "this request was answered or revoked meanwhile; ask again",
-                code="not-pending",
-                status=409,
-                reason="Conflict",
-            ) from error
-        return minted
+    def _check_credential(
+        self, requester: Requester, elevation: JSON, requirements: list[Requirement], now: float
+    ) -> None:
+        if elevation["spec"].get("credentialID", "") == requester.credential_id:
+            return
+        # Approvals take their time, and an OIDC token is a new credential when it renews: where the proof is for the person,
+        # the second answer may come by another.
+        late = self._lifecycle.phase(elevation, now) == APPROVED
+        if late and requester.credential_id and all(one.bind == "User" for one in requirements):
+            return
+        text = "answer with the credential that asked; this is another one"
+        raise RequestError(text, code="wrong-credential", status=403, reason="Forbidden")
+
+    def _waiting(self, requester: Requester, elevation: JSON, factor: Factor, requirements: list[Requirement]) -> JSON:
+        name = elevation["metadata"]["name"]
+        wanted = merged(requirements).approvals
+        audit_elevation(
+            "approval-wanted",
+            requester,
+            elevation,
+            outcome="pending",
+            factor=factor.name,
+            approvals=[one.to_dict() for one in wanted],
+        )
+        self._notify.wanted(elevation, requirements)
+        text = f"waits for {' and '.join(one.describe() for one in wanted)}"
+        return answer_object(name, {"accepted": True, "elevation": name, "phase": AWAITING, "message": text})

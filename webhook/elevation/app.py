@@ -18,10 +18,12 @@ from webhook.adapters.cluster_state import ClusterState
 from webhook.adapters.elevation_store import ElevationStore
 from webhook.adapters.envelope import Envelope
 from webhook.adapters.kube import KubeClient
+from webhook.adapters.notices import Notices
 from webhook.adapters.signing_keys import SigningKeys
 from webhook.core.assertion import Expected
 from webhook.core.identity import ImpersonatingProxies
 from webhook.elevation import discovery
+from webhook.elevation.approval_routes import add_approvals
 from webhook.elevation.bodies import (
     Answer,
     ConfirmationCode,
@@ -35,13 +37,14 @@ from webhook.elevation.factors import available
 from webhook.elevation.factors.totp import Totp
 from webhook.elevation.front_proxy import FrontProxy
 from webhook.elevation.http import ASGIApp, Gate, json_response, on_error, posted, requester
+from webhook.elevation.listing import list_response, one_response
 from webhook.elevation.minting import Mint
-from webhook.elevation.options import refuse_unsupported, selected_name
+from webhook.elevation.options import refuse_unsupported
 from webhook.elevation.requests import ElevationRequests
 from webhook.elevation.resources import GROUP_VERSION
 from webhook.elevation.reviews import ElevationReviews
+from webhook.elevation.seals import Seals
 from webhook.elevation.status import success
-from webhook.elevation.tables import ACCEPTS_TABLE, now, table
 from webhook.errors import RequestError, StepUpError, StoreUnavailableError
 from webhook.settings import Settings
 
@@ -86,6 +89,7 @@ class Services:
             clock=clock,
         )
         people = AuthenticatorStore(kube, settings.namespace, envelope)
+        self.notices = Notices(settings.notices)
         mint = Mint(
             self.keys,
             issuer=settings.issuer,
@@ -99,6 +103,8 @@ class Services:
             mint,
             self.state.index,
             options,
+            Seals(envelope),
+            tell=self.notices.tell,
             session_extra_key=settings.session_extra_key,
             own_namespace=settings.namespace,
             controllers=(*settings.controllers.service_accounts, *settings.controller.own_service_accounts),
@@ -120,6 +126,7 @@ class Services:
             session_extra_key=settings.session_extra_key,
             revoke_all=self.requests.revoke_all_of,
             clock=clock,
+            tell=self.notices.tell,
         )
 
     def waiting_for(self) -> list[str]:
@@ -160,6 +167,7 @@ class Services:
             group.create_task(self.state.run())
             group.create_task(self.keys.run())
             group.create_task(self.front_proxy.run())
+            group.create_task(self.notices.run())
 
 
 def create_app(services: Services) -> ASGIApp:
@@ -176,6 +184,7 @@ def create_app(services: Services) -> ASGIApp:
         app.add_exception_handler(kind, on_error)
     _add_documents(app, services)
     _add_elevation_requests(app, services)
+    add_approvals(app, BASE, services.requests.approvals, services.require_ready)
     _add_authenticators(app, services.enrolment)
     _add_operations(app, services)
     return Gate(app, services.front_proxy, services.proxies)
@@ -214,11 +223,11 @@ def _add_elevation_requests(app: FastAPI, services: Services) -> None:
 
     @app.get(path)
     async def list_own(request: Request) -> Response:
-        return _list(request, "ElevationRequest", await service.all_own(requester(request)))
+        return list_response(request, "ElevationRequest", await service.all_own(requester(request)))
 
     @app.get(path + "/{name}")
     async def get_own(request: Request, name: str) -> Response:
-        return _one(request, await service.get(requester(request), name))
+        return one_response(request, await service.get(requester(request), name))
 
     @app.delete(path + "/{name}")
     async def revoke_own(request: Request, name: str) -> Response:
@@ -252,11 +261,11 @@ def _add_authenticators(app: FastAPI, service: Enrolment) -> None:
 
     @app.get(path)
     async def list_own(request: Request) -> Response:
-        return _list(request, "Authenticator", await service.all_own(requester(request)))
+        return list_response(request, "Authenticator", await service.all_own(requester(request)))
 
     @app.get(path + "/{name}")
     async def get_own(request: Request, name: str) -> Response:
-        return _one(request, await service.get(requester(request), name))
+        return one_response(request, await service.get(requester(request), name))
 
     @app.delete(path + "/{name}")
     async def remove(request: Request, name: str) -> Response:
@@ -291,21 +300,6 @@ def _add_operations(app: FastAPI, services: Services) -> None:
     @app.api_route("/{path:path}", methods=["GET", "POST", "PUT", "PATCH", "DELETE"])
     async def nothing_here(path: str) -> Response:
         raise RequestError(f"there is nothing at /{path}", code="not-found", status=404, reason="NotFound")
-
-
-def _list(request: Request, kind: str, objects: list[dict[str, Any]]) -> Response:
-    if name := selected_name(request):
-        objects = [one for one in objects if one["metadata"]["name"] == name]
-    if ACCEPTS_TABLE in request.headers.get("accept", ""):
-        return json_response(table(kind, objects, now()))
-    found = {"apiVersion": GROUP_VERSION, "kind": f"{kind}List", "metadata": {"resourceVersion": "0"}, "items": objects}
-    return json_response(found)
-
-
-def _one(request: Request, obj: dict[str, Any]) -> Response:
-    if ACCEPTS_TABLE in request.headers.get("accept", ""):
-        return json_response(table(obj["kind"], [obj], now()))
-    return json_response(obj)
 
 
 def _constant(document: dict[str, Any]) -> Any:

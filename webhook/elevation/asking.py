@@ -13,10 +13,11 @@ from webhook.adapters.authenticator_store import AuthenticatorStore
 from webhook.adapters.elevation_store import ElevationStore
 from webhook.core.assertion import AuthorizationDetail
 from webhook.core.requirement import SCOPES, Challenge, Requirement, merged
+from webhook.elevation.approvers import USERNAME, person_of
 from webhook.elevation.bodies import WantedElevation
 from webhook.elevation.factors import Factor
 from webhook.elevation.identity import Requester
-from webhook.elevation.lifecycle import Lifecycle
+from webhook.elevation.lifecycle import APPROVED, AWAITING, OPEN_PHASES, Lifecycle
 from webhook.elevation.minting import Mint
 from webhook.elevation.needs import Needs
 from webhook.elevation.views import audit_elevation, request_object, wanted_spec
@@ -80,18 +81,22 @@ class Asking:
         _check_reason(wanted.reason, requirements)
         factors = await self._factors_of(requester)
         spec = self._record(requester, details, wanted.reason)
-        self._mint.check_size(spec)
+        self._mint.check_size(spec, requirements)
         # One at a time for each person, or requests that arrive together would all find room.
         async with self._asking.setdefault(requester.username, asyncio.Lock()):
-            await self._check_pending(requester)
+            mine = await self._store.of_user(requester.username)
+            if challenge.approvals and (same := self._open_already(mine, spec)):
+                return self._continued(same, wanted, challenge, factors)
+            self._check_pending(mine)
             elevation = await self._store.create(requester.username, spec)
         audit_elevation("elevation-requested", requester, elevation, outcome="pending", requirement=challenge.to_dict())
         pending = {"phase": "Pending", "challenge": {**challenge.to_dict(), "factors": factors}}
         return request_object(elevation["metadata"]["name"], wanted_spec(wanted), pending, elevation)
 
     def _record(self, requester: Requester, details: list[AuthorizationDetail], reason: str) -> JSON:
+        groups = list(requester.user.groups[:MAX_RECORDED_GROUPS])
         return {
-            "user": {"username": requester.username, "groups": list(requester.user.groups[:MAX_RECORDED_GROUPS])},
+            "user": {"username": requester.username, "groups": groups, **self._who(requester)},
             "credentialID": requester.credential_id,
             "sessionID": requester.user.first_extra(self._session_extra_key),
             "details": [msgspec.to_builtins(one) for one in details],
@@ -99,6 +104,12 @@ class Asking:
             "clientAddress": requester.client_address,
             "userAgent": requester.user_agent,
         }
+
+    def _who(self, requester: Requester) -> JSON:
+        """What else tells people apart, where the cluster has it: kept to be compared with approvers."""
+        key = self._settings.approvals.person_key
+        found = {"uid": requester.user.uid, "person": person_of(requester.user, key) if key != USERNAME else ""}
+        return {name: value for name, value in found.items() if value}
 
     async def _factors_of(self, requester: Requester) -> list[str]:
         record = await self._people.read(requester.username)
@@ -112,21 +123,40 @@ class Asking:
             )
         return found
 
-    async def _check_pending(self, requester: Requester) -> None:
+    def _open_already(self, mine: list[JSON], spec: JSON) -> JSON | None:
+        """A request for the very same that waits for approval: asked again, it goes on where it was."""
+        now, wanted = self._clock(), _sameness(spec)
+        found = (one for one in mine if self._lifecycle.phase(one, now) in {AWAITING, APPROVED})
+        return next((one for one in found if _sameness(one["spec"]) == wanted), None)
+
+    def _continued(self, same: JSON, wanted: WantedElevation, challenge: Challenge, factors: list[str]) -> JSON:
+        status: JSON = {
+            "phase": self._lifecycle.phase(same, self._clock()),
+            "challenge": {**challenge.to_dict(), "factors": factors},
+            "expiresAt": same["status"].get("expiresAt", ""),
+        }
+        return request_object(same["metadata"]["name"], wanted_spec(wanted), status, same)
+
+    def _check_pending(self, mine: list[JSON]) -> None:
         now = self._clock()
-        mine = await self._store.of_user(requester.username)
         limit = self._settings.max_pending_per_user
-        pending = sum(1 for one in mine if self._lifecycle.phase(one, now) == "Pending")
+        pending = sum(1 for one in mine if self._lifecycle.phase(one, now) in OPEN_PHASES)
         unanswered = sum(1 for one in mine if self._lifecycle.takes_room(one, now))
         if pending >= limit or unanswered >= UNANSWERED_FACTOR * limit:
             seconds = self._settings.pending_lifetime_seconds
             raise RequestError(
-                f"you have {unanswered} requests that nobody answered; they lapse within {seconds} s, or revoke some",
+                f"you have {max(pending, unanswered)} requests that nobody answered or approved; unanswered ones lapse"
+                f" within {seconds} s, or revoke some",
                 code="too-many-pending",
                 status=429,
                 reason="TooManyRequests",
                 retry_after_seconds=seconds,
             )
+
+
+def _sameness(spec: JSON) -> bytes:
+    fields = ("details", "reason", "credentialID", "sessionID")
+    return msgspec.json.encode([spec.get(one) or "" for one in fields], order="deterministic")
 
 
 def _check_scope(details: list[AuthorizationDetail], challenge: Challenge) -> None:

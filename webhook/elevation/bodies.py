@@ -8,7 +8,7 @@ from typing import Any, Final, TypeVar
 import msgspec
 
 from webhook.core.assertion import DETAIL_TYPE, AuthorizationDetail
-from webhook.core.operation import OPERATIONS
+from webhook.core.operation import OPERATIONS, plain
 from webhook.core.preview import KnownObject
 from webhook.core.raw import FORM, canonical, is_concrete, is_raw, kind_of
 from webhook.core.requirement import SCOPES
@@ -34,6 +34,7 @@ class WantedObject(_Strict, frozen=True):
     name: str
     uid: str = ""
     digest: str = ""
+    change: str = ""
 
 
 class WantedDetail(_Strict, frozen=True):
@@ -80,6 +81,8 @@ class WantedDetail(_Strict, frozen=True):
             _expect(
                 not one.digest or DIGEST.fullmatch(one.digest), f"{where}.digest", "must be 16 to 64 hexadecimal digits"
             )
+            _expect(one.change == plain(one.change), f"{where}.change", "must be as the refusal words it")
+            _expect(one.digest or not one.change, f"{where}.change", "needs the digest of the change beside it")
 
     def _check_operation(self, field: str) -> None:
         known = self.operation in OPERATIONS or is_concrete(self.operation)
@@ -160,6 +163,34 @@ class Answer(_Strict, frozen=True):
 
     def __repr__(self) -> str:
         return f"Answer(factor={self.factor!r})"
+
+
+class ApprovalAnswer(_Strict, frozen=True):
+    """``spec`` of an Approval: the approver's own proof, and what they were shown (``status.seen``)."""
+
+    code: str
+    seen: str
+    factor: str = "totp"
+    reason: str = ""
+
+    def __repr__(self) -> str:
+        return f"ApprovalAnswer(factor={self.factor!r})"
+
+
+class Denial(_Strict, frozen=True):
+    """``spec`` of an ApprovalDenial."""
+
+    reason: str = ""
+
+
+def check_reason(reason: str) -> None:
+    """Refuse a reason that is no line of text.
+
+    Raises:
+        RequestError: ``invalid``.
+    """
+    _expect(len(reason) <= MAX_REASON_LETTERS, "spec.reason", f"must have at most {MAX_REASON_LETTERS} letters")
+    _expect(all(map(str.isprintable, reason)), "spec.reason", "must be one line of printable letters")
 
 
 class WantedAuthenticator(_Strict, frozen=True):

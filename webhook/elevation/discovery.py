@@ -92,13 +92,12 @@ def _paths(resource: Resource) -> dict[str, JSON]:
     paths: dict[str, JSON] = {collection: {}}
     if "list" in resource.verbs:
         paths[collection]["get"] = _operation(resource, "list")
-    paths[collection]["post"] = _operation(resource, "create")
+    if "create" in resource.verbs:
+        paths[collection]["post"] = _operation(resource, "create")
     if "get" in resource.verbs:
-        paths[single] = {
-            "parameters": [_NAME],
-            "get": _operation(resource, "get"),
-            "delete": _operation(resource, "delete"),
-        }
+        paths[single] = {"parameters": [_NAME], "get": _operation(resource, "get")}
+        if "delete" in resource.verbs:
+            paths[single]["delete"] = _operation(resource, "delete")
     return paths
 
 

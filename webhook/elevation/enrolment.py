@@ -25,6 +25,7 @@ from webhook.adapters.authenticator_store import (
     redeem_ticket,
 )
 from webhook.core.identity import SERVICE_ACCOUNT_PREFIX
+from webhook.elevation.approval_notices import EnrolmentNotices, Tell
 from webhook.elevation.attempts import counted_as
 from webhook.elevation.bodies import ConfirmationCode, Username, WantedAuthenticator, invalid
 from webhook.elevation.factors import WrongAnswerError
@@ -62,6 +63,7 @@ class Enrolment:
         session_extra_key: str,
         revoke_all: Callable[[Requester, str], Awaitable[int]],
         clock: Callable[[], float] = time.time,
+        tell: Tell | None = None,
     ) -> None:
         self._store = store
         self._totp = totp
@@ -69,6 +71,7 @@ class Enrolment:
         self._session_extra_key = session_extra_key.lower()
         self._revoke_all = revoke_all
         self._clock = clock
+        self._notices = EnrolmentNotices(tell)
 
     async def begin(self, requester: Requester, wanted: WantedAuthenticator) -> JSON:
         """Start binding a TOTP authenticator; its secret is in the answer, this once.
@@ -137,6 +140,7 @@ class Enrolment:
             refused: JSON = {"accepted": False, "code": error.code, "message": error.message}
             return _confirmation(name, {**refused, **({"retryAfterSeconds": wait} if wait else {})})
         self._audit("authenticator-enrolled", requester, authenticator=name, factor=TOTP)
+        self._notices.enrolled(requester, TOTP)
         return _confirmation(name, {"accepted": True, "recoveryCodes": codes})
 
     async def all_own(self, requester: Requester) -> list[JSON]:
@@ -217,6 +221,7 @@ class Enrolment:
         revoked = await self._revoke_all(operator, wanted.username)
         fields = {"owner": wanted.username, "found": found, "elevations_revoked": revoked}
         self._audit("authenticator-reset", operator, **fields, alarm=True)
+        self._notices.reset(operator, wanted.username)
         return _done("AuthenticatorReset", wanted.username, {"removed": found, "elevationsRevoked": revoked})
 
     def _check_requester(self, requester: Requester) -> None:

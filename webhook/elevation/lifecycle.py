@@ -9,6 +9,11 @@ from webhook.errors import RequestError
 
 LIVE_PHASES: Final = frozenset({"Granted", "Used"})
 ENDED_PHASES: Final = frozenset({"Denied", "Expired", "Revoked"})
+AWAITING: Final = "AwaitingApproval"
+APPROVED: Final = "Approved"  # by all who had to; what is missing is a fresh code of the person who asked
+OPEN_PHASES: Final = frozenset({"Pending", AWAITING, APPROVED})
+ANSWERABLE_PHASES: Final = frozenset({"Pending", APPROVED})
+ENDING_PHASES: Final = LIVE_PHASES | {AWAITING, APPROVED}
 
 JSON = dict[str, Any]
 
@@ -25,7 +30,7 @@ class Lifecycle:
         phase = str(status.get("phase") or "Pending")
         if phase == "Pending" and self._lapses_at(elevation) < now:
             return "Expired"
-        if phase in LIVE_PHASES and status.get("expiresAt") and epoch_seconds(status["expiresAt"]) <= now:
+        if phase in ENDING_PHASES and status.get("expiresAt") and epoch_seconds(status["expiresAt"]) <= now:
             return "Expired"
         return phase
 
@@ -46,7 +51,7 @@ class Lifecycle:
             RequestError: ``not-pending``.
         """
         phase = self.phase(elevation, now)
-        if phase == "Pending":
+        if phase in ANSWERABLE_PHASES:
             return
         text = (
             "this request has lapsed; ask again"

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 import jwt
 import msgspec
 
 from webhook.adapters.signing_keys import SigningKeys
+from webhook.core.approvals import Approval
 from webhook.core.assertion import DETAIL_TYPE, MAX_TOKEN_BYTES, TOKEN_TYPE, AuthorizationDetail
 from webhook.core.requirement import Requirement
 from webhook.elevation.factors import Factor
+from webhook.elevation.seals import Proof
 from webhook.errors import RequestError
 
+APPROVER_LETTERS: Final = 160  # two names and a time
 OTHER_LETTERS: Final = 512  # header, signature, name, times and factor: some 400 letters, whatever is asked for
 
 
@@ -41,21 +45,30 @@ class Mint:
         self._keys = keys
         self._issuer = issuer
         self._audience = audience
-        self._max_lifetime_seconds = max_lifetime_seconds
+        self.max_lifetime_seconds = max_lifetime_seconds
 
-    def check_size(self, spec: dict[str, Any]) -> None:
-        """Refuse what could not be signed, before anybody spends a code on it.
+    def check_size(self, spec: dict[str, Any], requirements: Iterable[Requirement] = ()) -> None:
+        """Refuse what could not be signed, before anybody spends a code on it, or an approval.
 
         Raises:
             RequestError: ``too-many-targets``.
         """
         claims = self._claims(spec, "", "", (), 0, 0)
         letters = len(json.dumps(claims, separators=(",", ":"))) * 4 / 3  # as PyJWT writes them, in base64
-        if letters + OTHER_LETTERS > MAX_TOKEN_BYTES:
+        if letters + OTHER_LETTERS + _approval_letters(requirements) > MAX_TOKEN_BYTES:
             raise _too_large()
 
-    def sign(self, elevation: dict[str, Any], factor: Factor, requirements: list[Requirement], now: float) -> Minted:
-        """The assertion of an Elevation whose person has just been authenticated by ``factor``.
+    def sign(
+        self,
+        elevation: dict[str, Any],
+        factor: Proof | Factor,
+        requirements: list[Requirement],
+        now: float,
+        *,
+        authenticated_at: float | None = None,
+        approvals: Sequence[Approval] = (),
+    ) -> Minted:
+        """The assertion of an Elevation whose person has been authenticated by ``factor``: just now, unless it is said when.
 
         It lives as long as the most patient of the policies that asked would accept it, and never longer than the setting.
 
@@ -63,8 +76,14 @@ class Mint:
             RequestError: ``too-many-targets``: it would be larger than any carrier takes.
         """
         lifetime = max((one.max_age_seconds for one in requirements), default=0)
-        at, seconds = int(now), min(lifetime, self._max_lifetime_seconds)
+        at, seconds = (
+            int(now if authenticated_at is None else authenticated_at),
+            min(lifetime, self.max_lifetime_seconds),
+        )
         claims = self._claims(elevation["spec"], elevation["metadata"]["name"], factor.acr, factor.amr, at, seconds)
+        claims["iat"] = claims["nbf"] = int(now)
+        if approvals:
+            claims["approvals"] = [msgspec.to_builtins(one) for one in approvals]
         signer = self._keys.signer()
         headers = {"kid": signer.kid, "typ": TOKEN_TYPE}
         token = jwt.encode(claims, signer.private_key, algorithm=signer.algorithm, headers=headers)
@@ -95,6 +114,15 @@ class Mint:
             **({"cnf": confirmation} if confirmation else {}),
             **({"reason": spec["reason"]} if spec.get("reason") else {}),
         }
+
+
+def _approval_letters(requirements: Iterable[Requirement]) -> float:
+    """What the approvals will add, with names of usual length."""
+    asking = [one for one in requirements if one.approvals is not None]
+    rules = sum(len(one.full_name) + 3 for one in asking)
+    groups = sum(len(group) + 3 for one in asking if one.approvals for group in one.approvals.groups)
+    count = sum(one.approvals.count for one in asking if one.approvals)
+    return count * (rules + groups + APPROVER_LETTERS) * 4 / 3
 
 
 def _too_large() -> RequestError:

@@ -10,14 +10,18 @@ from webhook.adapters.authenticator_store import AuthenticatorStore
 from webhook.adapters.elevation_store import ElevationStore
 from webhook.core.applicable import PolicyIndex
 from webhook.elevation.answering import Answering
+from webhook.elevation.approval_notices import ApprovalNotices, Tell
+from webhook.elevation.approvals import Approvals
 from webhook.elevation.asking import Asking
 from webhook.elevation.attempts import Attempts
 from webhook.elevation.bodies import Answer, WantedElevation
 from webhook.elevation.factors import Factor
+from webhook.elevation.granting import Granting
 from webhook.elevation.identity import Requester
 from webhook.elevation.lifecycle import ENDED_PHASES, Lifecycle, rfc3339
 from webhook.elevation.minting import Mint
 from webhook.elevation.needs import Needs
+from webhook.elevation.seals import Seals
 from webhook.elevation.views import audit_elevation, not_found, shown
 from webhook.settings import ElevationSettings
 
@@ -39,7 +43,9 @@ class ElevationRequests:
         mint: Mint,
         index: PolicyIndex,
         settings: ElevationSettings,
+        seals: Seals,
         *,
+        tell: Tell | None = None,
         session_extra_key: str = "",
         own_namespace: str = "",
         controllers: Iterable[str] = (),
@@ -61,7 +67,22 @@ class ElevationRequests:
             session_extra_key=session_extra_key.lower(),
             clock=clock,
         )
-        self._answering = Answering(store, self._attempts, factors, mint, needs, self._lifecycle, clock)
+        granting = Granting(store, mint, seals, settings.approvals.lifetime_seconds)
+        notices = ApprovalNotices(tell or _tell_nobody)
+        self._answering = Answering(self._attempts, factors, granting, needs, self._lifecycle, clock, notices)
+        self.approvals = Approvals(
+            store,
+            people,
+            factors,
+            self._attempts,
+            needs,
+            self._lifecycle,
+            granting,
+            seals,
+            settings.approvals,
+            notices,
+            clock,
+        )
 
     async def create(self, requester: Requester, wanted: WantedElevation) -> JSON:
         """Note what somebody wants to do, and pose the challenge that policies ask for.
@@ -142,3 +163,7 @@ class ElevationRequests:
 
     def _seen(self, elevation: JSON) -> JSON:
         return shown(elevation, self._lifecycle.phase(elevation, self._clock()))
+
+
+def _tell_nobody(event: str, title: str, *lines: str) -> None:
+    """No notices are set up."""

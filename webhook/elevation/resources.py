@@ -47,6 +47,7 @@ _TARGET = _object(
     name=_text("Name of the object."),
     uid=_text("Its uid; the proof is then good for that very object."),
     digest=_text("Digest of the change; the proof is then good for that very change."),
+    change=_text("The change in words, as the refusal has them; an approver reads them."),
 )
 _DETAIL = _object(
     "One operation on named objects, on a kind in a namespace, or on a namespace (RFC 9396).",
@@ -80,7 +81,7 @@ RESOURCES: Final = (
         ),
         status=_object(
             "What is asked of you, and what came of it.",
-            phase=_text("Pending, Granted, Used, Expired, Revoked or NotRequired."),
+            phase=_text("Pending, AwaitingApproval, Approved, Granted, Used, Expired, Denied, Revoked or NotRequired."),
             challenge=_object(
                 "What policies ask for, in RFC 9470's terms (acr_values, max_age), and the factors that do."
             ),
@@ -104,9 +105,64 @@ RESOURCES: Final = (
             code=_CODE,
             message=_text("What is wrong, and the way out."),
             retryAfterSeconds=_SECONDS,
+            phase=_text("AwaitingApproval when others have to agree first."),
             elevation=_text("Name of the Elevation, and the assertion's jti."),
             assertion=_text("The signed assertion (JWT)."),
             expiresAt=_text("When it ends.", format="date-time"),
+        ),
+    ),
+    Resource(
+        name="elevationrequests/approve",
+        kind="Approval",
+        verbs=("create",),
+        description="Your approval of somebody else's request, with a proof of your own.",
+        spec=_object(
+            "The proof, and what you were shown.",
+            factor=_text("totp or recovery-code.", default="totp"),
+            code=_text("The code."),
+            seen=_text("status.seen of the ApprovalRequest."),
+            reason=_text("Why; recorded."),
+        ),
+        status=_object(
+            "What became of it.",
+            accepted=_ACCEPTED,
+            code=_CODE,
+            message=_text("What is wrong, and the way out."),
+            retryAfterSeconds=_SECONDS,
+            phase=_text("AwaitingApproval (more are needed), Approved (the requester proves once more) or Granted."),
+        ),
+    ),
+    Resource(
+        name="elevationrequests/deny",
+        kind="ApprovalDenial",
+        verbs=("create",),
+        description="Your refusal of somebody else's request, for good.",
+        spec=_object("Why.", reason=_text("Shown to the requester.")),
+        status=_object("What became of it.", phase=_text("Denied.")),
+    ),
+    Resource(
+        name="approvalrequests",
+        kind="ApprovalRequest",
+        singular="approvalrequest",
+        verbs=("get", "list"),
+        description="Requests of others that wait for an approval which you can give.",
+        spec=_object(
+            "What it is for, exactly.",
+            requester=_object("Who asks: username, clientAddress, userAgent."),
+            reason=_text("Why, in their words."),
+            operations=_array(
+                "Each operation on each target, with its change where that is bound; otherwise: any change.",
+                _object("One operation.", operation=_text("What."), target=_text("To what."), change=_text("Which.")),
+            ),
+        ),
+        status=_object(
+            "What is asked for.",
+            phase=_text("AwaitingApproval."),
+            approvals=_array(
+                "Each rule: policy, rule, count, groups, and who has approved (given).", _object("One rule.")
+            ),
+            expiresAt=_text("When it lapses.", format="date-time"),
+            seen=_text("Digest of what is shown here; an approval names it."),
         ),
     ),
     Resource(

@@ -86,6 +86,15 @@ def _recovery(one: JSON, _: datetime) -> Any:
     return one["status"].get("recoveryCodesLeft", "")
 
 
+def _requester(one: JSON, _: datetime) -> str:
+    return str(one["spec"]["requester"]["username"])
+
+
+def _operations(one: JSON, _: datetime) -> str:
+    found = [f"{line['operation']} {line['target']} {line.get('change', '')}" for line in one["spec"]["operations"]]
+    return "; ".join(text.strip() for text in found)
+
+
 _COLUMNS: Final[dict[str, list[Column]]] = {
     "ElevationRequest": [
         ("Name", "string", _name),
@@ -93,6 +102,13 @@ _COLUMNS: Final[dict[str, list[Column]]] = {
         ("For", "string", _for),
         ("Reason", "string", _reason),
         ("Left", "string", _left),
+        ("Age", "string", _age),
+    ],
+    "ApprovalRequest": [
+        ("Name", "string", _name),
+        ("Requester", "string", _requester),
+        ("For", "string", _operations),
+        ("Reason", "string", _reason),
         ("Age", "string", _age),
     ],
     "Authenticator": [

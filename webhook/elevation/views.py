@@ -12,7 +12,18 @@ from webhook.elevation.identity import Requester
 from webhook.elevation.resources import GROUP_VERSION
 from webhook.errors import RequestError, StepUpError
 
-SHOWN_STATUS: Final = ("factor", "acr", "amr", "authTime", "expiresAt", "revokedAt", "revokedBy")
+SHOWN_STATUS: Final = (
+    "factor",
+    "acr",
+    "amr",
+    "authTime",
+    "expiresAt",
+    "revokedAt",
+    "revokedBy",
+    "deniedAt",
+    "deniedBy",
+    "message",
+)
 
 JSON = dict[str, Any]
 
@@ -31,6 +42,8 @@ def shown(elevation: JSON, phase: str) -> JSON:
     found["uses"] = len(status.get("uses") or [])
     if (status.get("requirement") or {}).get("use") == "Once":
         found["usesLeft"] = max(0, _targets(elevation) - found["uses"])
+    if given := status.get("approvals"):
+        found["approvals"] = [{key: one[key] for key in ("by", "at") if key in one} for one in given]
     spec = {"details": elevation["spec"]["details"], "reason": elevation["spec"].get("reason", "")}
     return request_object(elevation["metadata"]["name"], spec, found, elevation)
 

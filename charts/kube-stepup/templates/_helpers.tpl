@@ -94,10 +94,17 @@ elevation:
   pendingLifetimeSeconds: {{ .Values.elevation.pendingLifetimeSeconds | int64 }}
   maxPendingPerUser: {{ .Values.elevation.maxPendingPerUser | int64 }}
   keepRecordSeconds: {{ .Values.elevation.keepRecordSeconds | int64 }}
+  approvals:
+    lifetimeSeconds: {{ .Values.approvals.lifetimeSeconds | int64 }}
+    minFactorAgeSeconds: {{ .Values.approvals.minFactorAgeSeconds | int64 }}
+    personKey: {{ .Values.approvals.personKey | quote }}
   totp:
     issuer: {{ .Values.elevation.totp.issuer | quote }}
   requestHeader:
     caFingerprints: {{ toJson .Values.elevation.requestHeader.caFingerprints }}
+notices:
+  urlsFile: {{ ternary "/etc/kube-stepup/notices/urls" "" (ne .Values.notices.urlsSecret "") | quote }}
+  maxPerMinute: {{ .Values.notices.maxPerMinute | int64 }}
 controller:
   healthPort: 8081
   keepReportDays: {{ .Values.reports.keepDays | int64 }}

@@ -191,7 +191,7 @@ class TestAdmissionTakesIt:
 
 async def test_what_no_carrier_takes_is_not_signed(alice: Person) -> None:
     """The last line of defence; requests that large are refused before."""
-    mint: Mint = alice.server.services.requests._answering._mint
+    mint: Mint = alice.server.services.requests._answering._granting._mint
     factor: Factor = RecoveryCode()
     spec = {"user": {"username": "alice"}, "details": [wanted(objects=[{"name": "a" * 9000}])]}
     with pytest.raises(RequestError) as error:
@@ -200,7 +200,7 @@ async def test_what_no_carrier_takes_is_not_signed(alice: Person) -> None:
 
 
 async def test_it_does_not_show_itself(alice: Person) -> None:
-    mint: Mint = alice.server.services.requests._answering._mint
+    mint: Mint = alice.server.services.requests._answering._granting._mint
     elevation = {"metadata": {"name": "elv-1"}, "spec": {"user": {"username": "alice"}, "details": [wanted()]}}
     minted = mint.sign(elevation, RecoveryCode(), [Requirement("p", "r")], STARTED)
     assert minted.token not in repr(minted)
