@@ -75,6 +75,7 @@ class AssertionClaims(msgspec.Struct, frozen=True, kw_only=True):
     amr: tuple[str, ...]
     authorization_details: tuple[AuthorizationDetail, ...]
     cnf: Confirmation = Confirmation()
+    phishing_resistant: bool = False
     reason: str = ""
     approvals: tuple[Approval, ...] = ()
 
@@ -122,6 +123,7 @@ CHECKS: Final = (
     "expired",
     "authentication-too-old",
     "assurance-too-low",
+    "not-phishing-resistant",
     "reason-missing",
     "reason-mismatch",
     "approvals-missing",
@@ -260,6 +262,9 @@ def _check_time(claims: AssertionClaims, requirement: Requirement, now: float) -
 def _check_strength(claims: AssertionClaims, requirement: Requirement) -> Problem | None:
     if claims.acr not in ASSURANCES or ASSURANCES.index(claims.acr) < ASSURANCES.index(requirement.assurance):
         return Problem("assurance-too-low", f"your step-up is {claims.acr}; this needs {requirement.assurance}")
+    if requirement.phishing_resistant and not claims.phishing_resistant:
+        text = "your step-up could have been phished; this needs a passkey on the page of this cluster"
+        return Problem("not-phishing-resistant", text)
     if requirement.reason_required and not claims.reason.strip():
         return Problem("reason-missing", "this needs a reason (--reason)")
     if requirement.reason_matches is not None and not requirement.reason_matches(claims.reason):

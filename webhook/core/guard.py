@@ -173,12 +173,8 @@ class Guard:
     def _strictest(self) -> tuple[Policy, ...]:
         """The one policy whose level guards what all of them stand on."""
 
-        def strictness(policy: Policy) -> tuple[str, int]:
-            requirement = policy.guarding_requirements[0]
-            return requirement.assurance, -requirement.max_age_seconds
-
         denying = self._denying()
-        return (max(denying, key=strictness),) if denying else ()
+        return (max(denying, key=lambda policy: policy.guarding_requirements[0].strength),) if denying else ()
 
 
 def borrowed_account(request: AdmissionRequest) -> str:

@@ -181,13 +181,13 @@ class Policy:
     def guarding_requirements(self) -> tuple[Requirement, ...]:
         """What weakening this policy asks for: its `guard` rules, else the strictest of its rules, for the very object.
 
-        The strictest is the one with the highest assurance and then the shortest age: reason patterns have no order, so the
-        others' are not asked for.
+        The strictest is the one with the highest assurance, then phishing-resistant, then the shortest age: reason patterns
+        have no order, so the others' are not asked for.
         """
         requirements = [rule.requirement for rule in self.rules if GUARD in rule.operations]
         if not requirements:
             every = [rule.requirement for rule in self.rules]
-            strict = max(every, key=lambda one: (one.assurance, -one.max_age_seconds))
+            strict = max(every, key=lambda one: one.strength)
             # Nobody can do away alone with what takes two.
             agreed = [one for one in every if one.approvals is not None and one is not strict]
             requirements = [strict, *(msgspec.structs.replace(one, **_ANY_REASON) for one in agreed)]
@@ -231,6 +231,7 @@ def _requirement(spec: RuleSpec, policy: str, field: str) -> Requirement:
         policy=policy,
         rule=spec.name,
         assurance=require.assurance,
+        phishing_resistant=require.phishing_resistant,
         max_age_seconds=parse_seconds(require.max_age),
         use=require.use,
         scope=require.scope,

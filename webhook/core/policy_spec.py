@@ -72,6 +72,7 @@ class RequireSpec(_Strict, frozen=True, kw_only=True):
     """The proof that a rule asks for."""
 
     assurance: str = "aal2"
+    phishing_resistant: bool = False
     max_age: str = "5m"
     use: str = "Once"
     scope: str = "Object"

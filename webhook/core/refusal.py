@@ -58,6 +58,7 @@ def causes(decision: Decision) -> list[dict[str, str]]:
     found = [
         _cause("code", decision.code),
         _cause("acr_values", challenge.assurance),
+        *([_cause("phishing_resistant", "true")] if challenge.phishing_resistant else []),
         _cause("max_age", str(challenge.max_age_seconds)),
         _cause("policies", ",".join(challenge.policies)),
     ]

@@ -24,6 +24,7 @@ class Requirement(msgspec.Struct, frozen=True):
     """The proof that one rule of one policy asks for.
 
     Args:
+        phishing_resistant: only a factor that no false page can relay will do (NIST SP 800-63B-4 section 3.2.5).
         bind: empty means: to the credential where there is one.
         reason_matches: compiled ``reason_pattern``; None when any reason will do.
         approvals: what others must agree to; None when nobody need.
@@ -33,6 +34,7 @@ class Requirement(msgspec.Struct, frozen=True):
     policy: str
     rule: str
     assurance: str = "aal2"
+    phishing_resistant: bool = False
     max_age_seconds: int = 300
     use: str = "Once"
     scope: str = "Object"
@@ -48,11 +50,17 @@ class Requirement(msgspec.Struct, frozen=True):
         """``policy/rule``, as approvals name it."""
         return rule_name(self.policy, self.rule)
 
+    @property
+    def strength(self) -> tuple[int, bool, int]:
+        """For comparison: how much proof it asks for, by assurance, then phishing resistance, then age."""
+        return ASSURANCES.index(self.assurance), self.phishing_resistant, -self.max_age_seconds
+
 
 class Challenge(msgspec.Struct, frozen=True, rename="camel"):
     """Several requirements as one thing to ask a person for."""
 
     assurance: str
+    phishing_resistant: bool
     max_age_seconds: int
     use: str
     scope: str
@@ -65,6 +73,7 @@ class Challenge(msgspec.Struct, frozen=True, rename="camel"):
         """JSON form: RFC 9470's ``acr_values`` and ``max_age``, and what they do not have a word for."""
         found: dict[str, Any] = {
             "acr_values": self.assurance,
+            **({"phishingResistant": True} if self.phishing_resistant else {}),
             "max_age": self.max_age_seconds,
             "use": self.use,
             "scope": self.scope,
@@ -76,7 +85,8 @@ class Challenge(msgspec.Struct, frozen=True, rename="camel"):
     def describe(self) -> str:
         """For people: ``aal2, at most 5m old, policy production``."""
         policies = ("policy " if len(self.policies) == 1 else "policies ") + ", ".join(self.policies)
-        parts = [self.assurance, f"at most {format_seconds(self.max_age_seconds)} old"]
+        parts = [self.assurance, *(["phishing-resistant"] if self.phishing_resistant else [])]
+        parts.append(f"at most {format_seconds(self.max_age_seconds)} old")
         return ", ".join([*parts, *(one.describe() for one in self.approvals), policies])
 
 
@@ -91,6 +101,7 @@ def merged(requirements: Iterable[Requirement]) -> Challenge:
         raise ValueError("nothing is required")
     return Challenge(
         assurance=max((one.assurance for one in demands), key=ASSURANCES.index),
+        phishing_resistant=any(one.phishing_resistant for one in demands),
         max_age_seconds=min(one.max_age_seconds for one in demands),
         use=min((one.use for one in demands), key=USES.index),
         scope=min((one.scope for one in demands), key=SCOPES.index),

@@ -97,6 +97,16 @@ def test_age_is_that_of_the_authentication_not_of_the_token() -> None:
 
 
 @pytest.mark.parametrize(
+    ("asked", "given", "code"),
+    [(True, {}, "not-phishing-resistant"), (True, {"phishing_resistant": True}, None), (False, {}, None)],
+)
+def test_what_could_be_phished_is_not_enough_where_that_is_asked(
+    asked: bool, given: dict[str, Any], code: str | None
+) -> None:
+    assert problem(given, require(phishing_resistant=asked)) == code
+
+
+@pytest.mark.parametrize(
     ("asked", "given", "enough"), [("aal1", "aal2", True), ("aal2", "aal2", True), ("aal3", "aal2", False)]
 )
 def test_assurance_is_ordered(asked: str, given: str, enough: bool) -> None:

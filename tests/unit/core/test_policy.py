@@ -235,6 +235,21 @@ def test_the_challenge_is_merged_for_the_screen() -> None:
     assert challenge.describe() == "aal3, at most 30s old, policies a, b"
 
 
+def test_phishing_resistance_is_asked_for_by_one_policy_and_shown() -> None:
+    found = applicable(policy("a"), policy("b", require={"phishingResistant": True, "maxAge": "1h"}))
+    challenge = merged(demand.requirement for demand in found.demands)
+    assert challenge.phishing_resistant
+    assert challenge.to_dict()["phishingResistant"]
+    assert challenge.describe() == "aal2, phishing-resistant, at most 5m old, policies a, b"
+
+
+def test_a_guard_asks_for_the_rule_that_is_phishing_resistant_before_the_shorter_one() -> None:
+    quick = rule(name="quick", require={"maxAge": "1m"})
+    safe = rule(name="safe", operations=["exec"], require={"phishingResistant": True, "maxAge": "1h"})
+    (asked,) = Policy.parse(policy(rules=[quick, safe])).guarding_requirements
+    assert (asked.rule, asked.phishing_resistant) == ("safe", True)
+
+
 class TestIndex:
     def index(self, *names: str) -> PolicyIndex:
         index = PolicyIndex()
