@@ -172,7 +172,6 @@ class Guard:
 
     def _strictest(self) -> tuple[Policy, ...]:
         """The one policy whose level guards what all of them stand on."""
-
         denying = self._denying()
         return (max(denying, key=lambda policy: policy.guarding_requirements[0].strength),) if denying else ()
 
