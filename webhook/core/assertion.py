@@ -16,6 +16,7 @@ from webhook.core.durations import format_seconds
 from webhook.core.operation import Action
 from webhook.core.request import UserInfo
 from webhook.core.requirement import ASSURANCES, SCOPES, Requirement
+from webhook.core.workloads import ACR, WorkloadClaims
 
 TOKEN_TYPE: Final = "stepup+jwt"  # noqa: S105 - RFC 8725 section 3.11, explicit typing
 DETAIL_TYPE: Final = "urn:kube-stepup:operation"
@@ -78,6 +79,12 @@ class AssertionClaims(msgspec.Struct, frozen=True, kw_only=True):
     phishing_resistant: bool = False
     reason: str = ""
     approvals: tuple[Approval, ...] = ()
+    workload: WorkloadClaims | None = None
+
+    @property
+    def is_workload(self) -> bool:
+        """Whether it was minted for a pipeline, by either of the two signs of it."""
+        return self.workload is not None or self.acr == ACR
 
     def audiences(self) -> tuple[str, ...]:
         """``aud`` as a tuple."""
@@ -124,6 +131,7 @@ CHECKS: Final = (
     "authentication-too-old",
     "assurance-too-low",
     "not-phishing-resistant",
+    "workload-not-accepted",
     "reason-missing",
     "reason-mismatch",
     "approvals-missing",
@@ -228,6 +236,11 @@ def _is_change(named: DetailObject, action: Action) -> bool:
 def _check_binding(
     claims: AssertionClaims, requirement: Requirement, user: UserInfo, expected: Expected
 ) -> Problem | None:
+    if claims.is_workload:
+        # Nobody stands behind it but its credential: whatever the rule says of a person's, this one is bound to that.
+        if user.credential_id and claims.cnf.credential_id == user.credential_id:
+            return None
+        return Problem("wrong-credential", "the pipeline's token was exchanged for another credential")
     if requirement.bind == "User":
         return None
     if requirement.bind == "Session":
@@ -260,16 +273,23 @@ def _check_time(claims: AssertionClaims, requirement: Requirement, now: float) -
 
 
 def _check_strength(claims: AssertionClaims, requirement: Requirement) -> Problem | None:
-    if claims.acr not in ASSURANCES or ASSURANCES.index(claims.acr) < ASSURANCES.index(requirement.assurance):
-        return Problem("assurance-too-low", f"your step-up is {claims.acr}; this needs {requirement.assurance}")
-    if requirement.phishing_resistant and not claims.phishing_resistant:
-        text = "your step-up could have been phished; this needs a passkey on the page of this cluster"
-        return Problem("not-phishing-resistant", text)
+    problem = _check_workload(claims, requirement) if claims.is_workload else _check_person(claims, requirement)
+    if problem:
+        return problem
     if requirement.reason_required and not claims.reason.strip():
         return Problem("reason-missing", "this needs a reason (--reason)")
     if requirement.reason_matches is not None and not requirement.reason_matches(claims.reason):
         return Problem("reason-mismatch", f"the reason must match {requirement.reason_pattern}")
     return _check_approvals(claims, requirement)
+
+
+def _check_person(claims: AssertionClaims, requirement: Requirement) -> Problem | None:
+    if claims.acr not in ASSURANCES or ASSURANCES.index(claims.acr) < ASSURANCES.index(requirement.assurance):
+        return Problem("assurance-too-low", f"your step-up is {claims.acr}; this needs {requirement.assurance}")
+    if requirement.phishing_resistant and not claims.phishing_resistant:
+        text = "your step-up could have been phished; this needs a passkey on the page of this cluster"
+        return Problem("not-phishing-resistant", text)
+    return None
 
 
 def _check_approvals(claims: AssertionClaims, requirement: Requirement) -> Problem | None:
@@ -280,6 +300,15 @@ def _check_approvals(claims: AssertionClaims, requirement: Requirement) -> Probl
     if given >= rule.count:
         return None
     return Problem("approvals-missing", f"this needs {rule.describe()}, and {given or 'none'} was given")
+
+
+def _check_workload(claims: AssertionClaims, requirement: Requirement) -> Problem | None:
+    """A pipeline's assertion stands for the rules alone that its token was judged by, as long as they say the same."""
+    workload, taking = claims.workload, requirement.workloads
+    if claims.acr == ACR and workload is not None and taking is not None and taking.key in workload.met:
+        return None
+    text = f"policy {requirement.policy} does not take this pipeline, so a person has to step up"
+    return Problem("workload-not-accepted", text)
 
 
 def _age(seconds: int) -> str:

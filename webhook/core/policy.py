@@ -22,6 +22,7 @@ from webhook.core.raw import RawPattern, is_raw
 from webhook.core.request import UserInfo
 from webhook.core.requirement import Requirement
 from webhook.core.selectors import Labels, Matcher, any_glob
+from webhook.core.workloads import Workloads
 from webhook.errors import PolicyError
 
 API_VERSION = "kube-stepup.io/v1alpha1"
@@ -191,6 +192,8 @@ class Policy:
             # Nobody can do away alone with what takes two.
             agreed = [one for one in every if one.approvals is not None and one is not strict]
             requirements = [strict, *(msgspec.structs.replace(one, **_ANY_REASON) for one in agreed)]
+            # A pipeline that may deploy may not, for that, weaken the policy: only a `guard` rule of its own says so.
+            requirements = [msgspec.structs.replace(one, workloads=None) for one in requirements]
         return tuple(msgspec.structs.replace(one, use="Once", scope="Object") for one in requirements)
 
     def rules_for(self, action: Action) -> list[Rule]:
@@ -241,4 +244,5 @@ def _requirement(spec: RuleSpec, policy: str, field: str) -> Requirement:
         reason_matches=(lambda text: compiled.match(text) is not None) if compiled else None,
         approvals=ApprovalRule.of(require.approvals.count, require.approvals.groups) if require.approvals else None,
         hold_seconds=parse_seconds(require.hold) if require.hold else 0,
+        workloads=Workloads(spec.workloads, policy, spec.name, field) if spec.workloads else None,
     )

@@ -22,6 +22,8 @@ MAX_PATTERN_LENGTH = 256
 MIN_HOLD_SECONDS = 10
 MAX_HOLD_SECONDS = 3600
 MAX_RULES = 64
+MAX_WORKLOADS = 16
+MAX_ISSUER_LENGTH = 512
 
 
 class _Strict(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel", kw_only=True):
@@ -95,6 +97,15 @@ class VariableSpec(_Strict, frozen=True, kw_only=True):
     expression: str
 
 
+class WorkloadSpec(_Strict, frozen=True, kw_only=True):
+    """Pipelines that meet a rule without a person: tokens of an issuer, or service accounts whose token is bound to a pod."""
+
+    issuer: str = ""
+    audience: str = ""
+    service_accounts: tuple[str, ...] = ()
+    conditions: tuple[ConditionSpec, ...] = ()
+
+
 class RuleSpec(_Strict, frozen=True, kw_only=True):
     """One rule."""
 
@@ -104,6 +115,7 @@ class RuleSpec(_Strict, frozen=True, kw_only=True):
     variables: tuple[VariableSpec, ...] = ()
     conditions: tuple[ConditionSpec, ...] = ()
     require: RequireSpec = RequireSpec()
+    workloads: tuple[WorkloadSpec, ...] = ()
 
 
 class PolicySpec(_Strict, frozen=True, kw_only=True):
@@ -174,6 +186,7 @@ def _check_rule(rule: RuleSpec, field: str) -> None:
         raise PolicyError("must be between 10s and 24h", field=f"{where}.maxAge")
     if len(require.reason.pattern) > MAX_PATTERN_LENGTH:
         raise PolicyError(f"must have at most {MAX_PATTERN_LENGTH} letters", field=f"{where}.reason.pattern")
+    _check_workloads(rule.workloads, f"{field}.workloads")
     _check_approvals(require, where)
 
 
@@ -192,6 +205,33 @@ def _check_approvals(require: RequireSpec, where: str) -> None:
             raise PolicyError(str(error), field=f"{where}.hold") from error
         if not MIN_HOLD_SECONDS <= seconds <= MAX_HOLD_SECONDS:
             raise PolicyError("must be between 10s and 1h", field=f"{where}.hold")
+
+
+def _check_workloads(workloads: tuple[WorkloadSpec, ...], field: str) -> None:
+    if len(workloads) > MAX_WORKLOADS:
+        raise PolicyError(f"must have at most {MAX_WORKLOADS} entries", field=field)
+    for position, one in enumerate(workloads):
+        where = f"{field}[{position}]"
+        if bool(one.issuer) == bool(one.service_accounts):
+            raise PolicyError("must have either an issuer or serviceAccounts", field=where)
+        if one.service_accounts and not all("/" in account for account in one.service_accounts):
+            raise PolicyError("must be namespace/name each", field=f"{where}.serviceAccounts")
+        if not one.issuer:
+            if one.audience:
+                raise PolicyError("is for an issuer's tokens", field=f"{where}.audience")
+            continue
+        if not is_issuer(one.issuer):
+            text = "must be the https:// URL that the tokens have in `iss`, without a query or fragment"
+            raise PolicyError(text, field=f"{where}.issuer")
+        if not one.conditions:
+            text = "must say which of the issuer's tokens: it makes them for everybody's pipelines"
+            raise PolicyError(text, field=f"{where}.conditions")
+
+
+def is_issuer(text: str) -> bool:
+    """Whether a text can be an issuer (OpenID Connect Core section 2: https, no query and no fragment)."""
+    usable = text.startswith("https://") and len(text) <= MAX_ISSUER_LENGTH and text.isprintable()
+    return usable and len(text) > len("https://") and not any(letter in text for letter in "?# @")
 
 
 def _one_of(value: str, allowed: tuple[str, ...], field: str) -> None:

@@ -13,6 +13,7 @@ import msgspec
 
 from webhook.core.approvals import ApprovalRule, rule_name
 from webhook.core.durations import format_seconds
+from webhook.core.workloads import Workloads
 
 ASSURANCES: Final = ("aal1", "aal2", "aal3")  # NIST SP 800-63B-4 section 2, weakest first
 USES: Final = ("Once", "Window")
@@ -29,6 +30,7 @@ class Requirement(msgspec.Struct, frozen=True):
         reason_matches: compiled ``reason_pattern``; None when any reason will do.
         approvals: what others must agree to; None when nobody need.
         hold_seconds: how long a refused request is told to wait for a step-up that is under way; 0 not at all.
+        workloads: pipelines that meet it in place of a person; None when a person must.
     """
 
     policy: str
@@ -44,6 +46,7 @@ class Requirement(msgspec.Struct, frozen=True):
     reason_matches: Callable[[str], bool] | None = None
     approvals: ApprovalRule | None = None
     hold_seconds: int = 0
+    workloads: Workloads | None = None
 
     @property
     def full_name(self) -> str:

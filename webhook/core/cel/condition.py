@@ -28,7 +28,7 @@ class NamedExpression:
         self.name = name
         self.node = node
         self.kind = kind
-        self.step = _evaluator(node, field)
+        self.step = evaluator(node, field)
 
 
 class Condition:
@@ -39,7 +39,7 @@ class Condition:
         self.field = field
         self.node = node
         self._named = named
-        self._step = _evaluator(node, field)
+        self._step = evaluator(node, field)
         self.trees: Mapping[str, Tree] = read_by([node, *(one.node for one in named.values())])
         self._is_about_target = is_about_target(self.trees)
 
@@ -148,7 +148,12 @@ def scope_for(activation: Activation, named: Mapping[str, NamedExpression], tree
     return scope
 
 
-def _evaluator(node: Node, field: str) -> Step:
+def evaluator(node: Node, field: str) -> Step:
+    """The function that evaluates a checked tree.
+
+    Raises:
+        PolicyError: it uses what cannot be had here.
+    """
     try:
         return compiled(node)
     except NotImplementedError as error:

@@ -84,11 +84,14 @@ _LITERALS: Final = {
 }
 
 
-def checked(expression: str, field: str, variables: Mapping[str, Any], *, boolean: bool) -> tuple[Node, Any]:
+def checked(
+    expression: str, field: str, variables: Mapping[str, Any], *, boolean: bool, roots: tuple[str, ...] = ROOTS
+) -> tuple[Node, Any]:
     """The tree of an expression, and the type of its result.
 
     Args:
         variables: types of the rule's named expressions, by name.
+        roots: the variables that there are besides; nothing is known of what is below any but the usual ones.
 
     Raises:
         PolicyError: it cannot be used; the text says why and, where it is known, at which place.
@@ -101,13 +104,13 @@ def checked(expression: str, field: str, variables: Mapping[str, Any], *, boolea
         raise PolicyError("has() is for a field of a variable; the variable itself is always there", field=field)
     try:
         expression.encode()
-        compiled = _environment(variables).compile(expression)
-        if not _HAS.search(expression):
+        compiled = _environment(variables, roots=roots).compile(expression)
+        if roots == ROOTS and not _HAS.search(expression):
             _environment(variables, typed=True).compile(expression)
     except UnicodeEncodeError as error:
         raise PolicyError("is not valid Unicode", field=field) from error
     except RuntimeError as error:
-        raise PolicyError(_explained(str(error), expression), field=field) from error
+        raise PolicyError(_explained(str(error), expression, roots), field=field) from error
     node, kind = decode(compiled.serialize()), compiled.return_type()
     if boolean and kind.name() != "BOOL" and node != _DRY_RUN:
         raise PolicyError(f"must be true or false (bool), not {kind.name().lower()}", field=field)
@@ -116,7 +119,7 @@ def checked(expression: str, field: str, variables: Mapping[str, Any], *, boolea
     return node, kind
 
 
-def _environment(variables: Mapping[str, Any], *, typed: bool = False) -> Any:
+def _environment(variables: Mapping[str, Any], *, typed: bool = False, roots: tuple[str, ...] = ROOTS) -> Any:
     """What the engine checks against.
 
     Args:
@@ -124,15 +127,17 @@ def _environment(variables: Mapping[str, Any], *, typed: bool = False) -> Any:
             refused. ``has()`` of these would be lost (the engine takes a declared path for a variable), so such trees are
             not evaluated.
     """
-    return _new_environment(variables, typed=typed) if variables else _plain_environment(typed)
+    if variables:
+        return _new_environment(variables, typed=typed, roots=roots)
+    return _plain_environment(typed, roots)
 
 
 @cache
-def _plain_environment(typed: bool) -> Any:
-    return _new_environment({}, typed=typed)
+def _plain_environment(typed: bool, roots: tuple[str, ...]) -> Any:
+    return _new_environment({}, typed=typed, roots=roots)
 
 
-def _new_environment(variables: Mapping[str, Any], *, typed: bool) -> Any:
+def _new_environment(variables: Mapping[str, Any], *, typed: bool, roots: tuple[str, ...]) -> Any:
     from cel_expr_python import cel
     from cel_expr_python.ext import ext_optional
 
@@ -140,7 +145,7 @@ def _new_environment(variables: Mapping[str, Any], *, typed: bool) -> Any:
     excluded = "".join(f"\n    - name: {name}" for name in REPLACED)
     return cel.NewEnv(
         config=cel.NewEnvConfigFromYaml(f"stdlib:\n  exclude_functions:{excluded}\n"),
-        variables={**(_typed_roots() if typed else _roots()), **own},
+        variables={**(_typed_roots() if typed else _roots(roots)), **own},
         extensions=[ext_optional.ExtOptional()],
         functions=declarations(),
     )
@@ -153,10 +158,10 @@ def _redeclarable(kind: Any) -> Any:
     return cel.Type.DYN if "optional_type" in kind.name() else kind
 
 
-def _roots() -> dict[str, Any]:
+def _roots(names: tuple[str, ...] = ROOTS) -> dict[str, Any]:
     from cel_expr_python import cel
 
-    return dict.fromkeys(ROOTS, cel.Type.DYN)
+    return dict.fromkeys(names, cel.Type.DYN)
 
 
 @cache
@@ -182,7 +187,7 @@ def _typed_roots() -> dict[str, Any]:
     return found
 
 
-def _explained(text: str, expression: str) -> str:
+def _explained(text: str, expression: str, roots: tuple[str, ...] = ROOTS) -> str:
     if _TWO_VARIABLES.search(expression):
         return "comprehensions with two variables cannot be had: name one, as in list.all(x, …)"
     problems = _PROBLEM.findall(text)
@@ -194,15 +199,17 @@ def _explained(text: str, expression: str) -> str:
     line, column, problem = problems[0]
     undeclared = _UNDECLARED.search(problem)
     if undeclared is not None:
-        problem = _unknown(undeclared.group(1), expression)
+        problem = _unknown(undeclared.group(1), expression, roots)
     return f"line {line}, column {column}: {problem.removesuffix(' [INVALID_ARGUMENT]')}"
 
 
-def _unknown(name: str, expression: str) -> str:
+def _unknown(name: str, expression: str, roots: tuple[str, ...]) -> str:
     if name.startswith("variables"):
         return "this variable is not defined by an earlier entry of `variables`"
     if re.search(rf"\b{re.escape(name)}\s*\(", expression):
         return f"there is no function {name}(), or not for these values"
+    if roots != ROOTS:
+        return f"there is no variable {name}; there is {', '.join(roots)}"
     return f"there is no variable {name}; there are {', '.join(ROOTS)} and variables"
 
 
