@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from pydantic.alias_generators import to_camel
 
 from webhook.errors import ConfigurationError
+from webhook.workload_settings import WorkloadIssuerSettings
 
 CONFIG_VARIABLE = "KUBE_STEPUP_CONFIG"
 _MAX_EXTRA_KEY_LETTERS = 256
@@ -190,6 +191,15 @@ class ElevationSettings(_Section):
     max_pending_per_user: int = Field(20, ge=1, le=1000)
     keep_record_seconds: int = Field(7 * 24 * 3600, ge=3600)
     approvals: ApprovalSettings = ApprovalSettings()
+    workload_issuers: tuple[WorkloadIssuerSettings, ...] = Field((), max_length=32)
+    workload_max_lifetime_seconds: int = Field(900, ge=10, le=3600)
+
+    @field_validator("workload_issuers")
+    @classmethod
+    def _different(cls, issuers: tuple[WorkloadIssuerSettings, ...]) -> tuple[WorkloadIssuerSettings, ...]:
+        if len({one.issuer for one in issuers}) < len(issuers):
+            raise ValueError("an issuer is there twice; give it several audiences instead")
+        return issuers
 
 
 class ControllerSettings(_Section):

@@ -17,6 +17,7 @@ from tests.builders import AUDIENCE, CREDENTIAL, CREDENTIAL_EXTRA, detail, polic
 from tests.fakes.front_proxy import CONFIG_MAP, Authority, config_map
 from tests.fakes.kube import FakeKube, until
 from webhook.adapters.envelope import Envelope
+from webhook.adapters.issuers import Fetch, fetch_json
 from webhook.adapters.kube import object_path, own_path
 from webhook.elevation.app import Services, create_app
 from webhook.elevation.front_proxy import FrontProxy
@@ -52,6 +53,7 @@ class Server:
     Args:
         elevation: settings of the section `elevation`.
         envelope: with the encryption key of the cluster by default.
+        fetch: reads the documents of issuers.
         settings: other settings.
     """
 
@@ -62,6 +64,7 @@ class Server:
         authority: Authority,
         elevation: Mapping[str, Any] | None = None,
         envelope: Envelope | None = None,
+        fetch: Fetch = fetch_json,
         **settings: Any,
     ) -> None:
         self.kube = kube
@@ -76,7 +79,7 @@ class Server:
             now=lambda: datetime.fromtimestamp(clock(), UTC),
         )
         envelope = envelope or Envelope({"kek-1": KEK})
-        self.services = Services(self.settings, kube, envelope, front_proxy, clock=clock)  # type: ignore[arg-type]
+        self.services = Services(self.settings, kube, envelope, front_proxy, clock=clock, fetch=fetch)  # type: ignore[arg-type]
         self.app = create_app(self.services)
         self._work: asyncio.Task[None] | None = None
 

@@ -23,9 +23,16 @@ class ElevationStore:
     def __init__(self, kube: KubeClient) -> None:
         self._kube = kube
 
-    async def create(self, username: str, spec: JSONObject) -> JSONObject:
-        """Store what somebody asks for, under an unguessable name that will be the assertion's ``jti``."""
-        metadata = {"name": new_name(), "labels": {USER_LABEL: user_hash(username)}}
+    async def create(self, username: str, spec: JSONObject, name: str = "") -> JSONObject:
+        """Store what somebody asks for, under an unguessable name that will be the assertion's ``jti``.
+
+        Args:
+            name: a name that is good once, in place of an unguessable one.
+
+        Raises:
+            ConflictError: there is one of that name.
+        """
+        metadata = {"name": name or new_name(), "labels": {USER_LABEL: user_hash(username)}}
         body = {"apiVersion": "kube-stepup.io/v1alpha1", "kind": "Elevation", "metadata": metadata, "spec": spec}
         return await self._kube.create(own_path("elevations"), body)
 

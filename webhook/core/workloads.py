@@ -16,7 +16,7 @@ from webhook.core.cel.claims import ClaimConditions
 from webhook.core.selectors import any_glob
 
 ACR: Final = "workload"  # no assurance of NIST SP 800-63B: nobody has been authenticated
-AMR: Final = ("workload",)  # RFC 8176 has no value for it
+AMR: Final[tuple[str, ...]] = ("workload",)  # RFC 8176 has no value for it
 CLUSTER: Final = "urn:kube-stepup:service-account"
 """Stands for the issuer where the token is a service account's own, which the API server has verified."""
 DIGEST_HEX_DIGITS: Final = 16

@@ -17,6 +17,8 @@ from webhook.adapters.background import Background
 from webhook.adapters.cluster_state import ClusterState
 from webhook.adapters.elevation_store import ElevationStore
 from webhook.adapters.envelope import Envelope
+from webhook.adapters.identity_tokens import IdentityTokens
+from webhook.adapters.issuers import Fetch, fetch_json
 from webhook.adapters.kube import KubeClient
 from webhook.adapters.notices import Notices
 from webhook.adapters.signing_keys import SigningKeys
@@ -30,15 +32,18 @@ from webhook.elevation.bodies import (
     Username,
     WantedAuthenticator,
     WantedElevation,
+    WantedExchange,
     WantedReview,
 )
 from webhook.elevation.enrolment import Enrolment
+from webhook.elevation.exchange import Exchange, exchange_object
 from webhook.elevation.factors import available
 from webhook.elevation.factors.totp import Totp
 from webhook.elevation.front_proxy import FrontProxy
 from webhook.elevation.http import ASGIApp, Gate, json_response, on_error, posted, requester
 from webhook.elevation.listing import list_response, one_response
 from webhook.elevation.minting import Mint
+from webhook.elevation.needs import Needs
 from webhook.elevation.options import refuse_unsupported
 from webhook.elevation.requests import ElevationRequests
 from webhook.elevation.resources import GROUP_VERSION
@@ -59,6 +64,7 @@ class Services:
 
     Args:
         clock: seconds since the epoch.
+        fetch: reads the documents of issuers.
     """
 
     def __init__(
@@ -69,6 +75,7 @@ class Services:
         front_proxy: FrontProxy,
         *,
         clock: Callable[[], float] = time.time,
+        fetch: Fetch = fetch_json,
     ) -> None:
         options = settings.elevation
         self._clock = clock
@@ -108,6 +115,21 @@ class Services:
             session_extra_key=settings.session_extra_key,
             own_namespace=settings.namespace,
             controllers=(*settings.controllers.service_accounts, *settings.controller.own_service_accounts),
+            clock=clock,
+        )
+        controllers = (*settings.controllers.service_accounts, *settings.controller.own_service_accounts)
+        self.exchange = Exchange(
+            ElevationStore(kube),
+            IdentityTokens(
+                options.workload_issuers,
+                audience=settings.audience,
+                longest_seconds=options.keep_record_seconds,
+                clock=clock,
+                fetch=fetch,
+            ),
+            mint,
+            Needs(self.state.index, settings.namespace, controllers),
+            max_lifetime_seconds=options.workload_max_lifetime_seconds,
             clock=clock,
         )
         self.reviews = ElevationReviews(
@@ -245,6 +267,12 @@ def _add_elevation_requests(app: FastAPI, services: Services) -> None:
         who, wanted = await posted(request, "ElevationReview", WantedReview)
         services.require_ready()
         return json_response(await services.reviews.review(who, wanted), 201)
+
+    @app.post(f"{BASE}/tokenexchanges")
+    async def exchange(request: Request) -> Response:
+        who, wanted = await posted(request, "TokenExchange", WantedExchange)
+        services.require_ready()
+        return json_response(exchange_object(await services.exchange.exchange(who, wanted)), 201)
 
     @app.post(path + "/{name}/revoke")
     async def revoke_any(request: Request, name: str) -> Response:

@@ -77,8 +77,8 @@ class Asking:
             reason = self._needs.why_none(requester.user, details)
             return request_object("", wanted_spec(wanted), {"phase": "NotRequired", "message": reason})
         challenge = merged(requirements)
-        _check_scope(details, challenge)
-        _check_reason(wanted.reason, requirements)
+        check_scope(details, challenge)
+        check_reason(wanted.reason, requirements)
         factors = await self._factors_of(requester)
         spec = self._record(requester, details, wanted.reason)
         self._mint.check_size(spec, requirements)
@@ -155,11 +155,16 @@ class Asking:
 
 
 def _sameness(spec: JSON) -> bytes:
-    fields = ("details", "reason", "credentialID", "sessionID")
+    fields = ("details", "reason", "credentialID", "sessionID", "workload")
     return msgspec.json.encode([spec.get(one) or "" for one in fields], order="deterministic")
 
 
-def _check_scope(details: list[AuthorizationDetail], challenge: Challenge) -> None:
+def check_scope(details: list[AuthorizationDetail], challenge: Challenge) -> None:
+    """Refuse a scope that is wider than policies accept.
+
+    Raises:
+        RequestError: ``scope-too-wide``.
+    """
     for position, one in enumerate(details):
         if SCOPES.index(one.scope) > SCOPES.index(challenge.scope):
             policies = ", ".join(challenge.policies)
@@ -169,7 +174,12 @@ def _check_scope(details: list[AuthorizationDetail], challenge: Challenge) -> No
             )
 
 
-def _check_reason(reason: str, requirements: list[Requirement]) -> None:
+def check_reason(reason: str, requirements: list[Requirement]) -> None:
+    """Refuse a reason that a policy will not accept.
+
+    Raises:
+        RequestError: ``reason-missing`` or ``reason-mismatch``.
+    """
     for one in requirements:
         if one.reason_required and not reason.strip():
             pattern = f" that matches {one.reason_pattern}" if one.reason_pattern else ""

@@ -17,6 +17,11 @@ from webhook.errors import RequestError
 MAX_OBJECTS: Final = 50
 MAX_REASON_LETTERS: Final = 1024
 MAX_NAME_LETTERS: Final = 253
+MAX_TOKEN_LETTERS: Final = 16 * 1024
+SUBJECT_TOKEN_TYPES: Final = (  # RFC 8693 section 3
+    "urn:ietf:params:oauth:token-type:id_token",
+    "urn:ietf:params:oauth:token-type:jwt",
+)
 # All for fullmatch: `$` would let a newline at the end pass.
 DNS_NAME: Final = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
 DNS_LABEL: Final = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
@@ -122,6 +127,27 @@ class WantedElevation(_Strict, frozen=True):
             for one in self.details
         ]
         return msgspec.convert(plain, list[AuthorizationDetail])
+
+
+class WantedExchange(WantedElevation, frozen=True):
+    """``spec`` of a TokenExchange (RFC 8693, in the form of the Kubernetes API)."""
+
+    subject_token: str = ""
+    subject_token_type: str = "urn:ietf:params:oauth:token-type:id_token"  # noqa: S105 - the name of a type
+
+    def checked(self) -> None:
+        """Refuse what cannot be meant.
+
+        Raises:
+            RequestError: ``invalid``, naming the field.
+        """
+        super().checked()
+        known = self.subject_token_type in SUBJECT_TOKEN_TYPES
+        _expect(known, "spec.subjectTokenType", f"must be {' or '.join(SUBJECT_TOKEN_TYPES)}")
+        _expect(len(self.subject_token) <= MAX_TOKEN_LETTERS, "spec.subjectToken", "is too large for a token")
+
+    def __repr__(self) -> str:
+        return f"WantedExchange(details={self.details!r})"
 
 
 class WantedMetadata(_Strict, frozen=True):

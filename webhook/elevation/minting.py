@@ -113,6 +113,7 @@ class Mint:
             "authorization_details": [_claim(detail) for detail in spec["details"]],
             **({"cnf": confirmation} if confirmation else {}),
             **({"reason": spec["reason"]} if spec.get("reason") else {}),
+            **({"workload": spec["workload"]} if spec.get("workload") else {}),
         }
 
 
