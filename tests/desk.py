@@ -84,6 +84,7 @@ class Desk:
         self.programs = folder / "bin"
         self.programs.mkdir()
         self._state = folder / "state.json"
+        self._browser = folder / "browser.json"
         self.set(objects=["web", "api"], codes=["123456"], namespace="dev")
         self.program("kubectl", f'#!/bin/sh\nexec "{sys.executable}" -S "{FAKE}" "$@"\n')
         self.environment = {
@@ -115,6 +116,22 @@ class Desk:
     def prints(self, code: str) -> None:
         """No person, but a program that knows the code."""
         self.environment["KUBECTL_ELEVATE_CODE_COMMAND"] = f"echo {code}"
+
+    def browses(self, *does: Any) -> None:
+        """Give the person a browser, which does this on the page: [path, body] each."""
+        self._browser.write_text(json.dumps({"do": does}))
+        browser = ROOT / "tests" / "fakes" / "browser.py"
+        self.environment["BROWSER"] = f"{sys.executable} {browser} %s"
+        self.environment["FAKE_BROWSER"] = str(self._browser)
+
+    @property
+    def browser(self) -> dict[str, Any]:
+        """What the browser was told and has seen, once it is done."""
+        deadline = time.monotonic() + SECONDS
+        while "saw" not in (found := json.loads(self._browser.read_text() or "{}")):
+            assert time.monotonic() < deadline, "the browser never came back"
+            time.sleep(0.02)
+        return dict(found)
 
     def command(self, *arguments: str) -> list[str]:
         return [sys.executable, "-m", "webhook.cli.elevate", *arguments]

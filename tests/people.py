@@ -46,13 +46,14 @@ class Person:
 
     def run(self, command: list[str], *, stdin: str | None = None, check: bool = False) -> Finished:
         """Any command as this person."""
-        extra = {
-            "PYTHONPATH": str(ROOT),
-            "KUBECTL_ELEVATE_CODE_COMMAND": f"{PYTHON} -m tests.authenticator {self._codes}",
-        }
+        extra = {"PYTHONPATH": str(ROOT), **self.answers_by_itself()}
         return self.cluster.run(
             command, user=self.name, groups=self.groups, stdin=stdin, check=check, extra_environment=extra
         )
+
+    def answers_by_itself(self) -> dict[str, str]:
+        """The environment in which a program gives this person's codes."""
+        return {"KUBECTL_ELEVATE_CODE_COMMAND": f"{PYTHON} -m tests.authenticator {self._codes}"}
 
     def create(
         self, resource: str, spec: dict[str, Any], kind: str = "ElevationRequest"

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Self
+from urllib.parse import urlsplit
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic.alias_generators import to_camel
 
 from webhook.errors import ConfigurationError
@@ -175,13 +177,62 @@ class NoticeSettings(_Section):
     max_per_minute: int = Field(20, ge=1, le=600)
 
 
+class AssuranceTable(_Section):
+    """Which factor gives which assurance; the default is that of NIST SP 800-63B-4 sections 2 and 3.
+
+    Each is given beside the credential of the cluster, so that a one-time code is a second factor. ``aal3`` needs a key that
+    cannot leave its hardware, shown by attestation, and phishing resistance (section 2.3).
+    """
+
+    totp: str = Field("aal2", pattern="^aal[123]$")
+    recovery: str = Field("aal2", pattern="^aal[123]$")
+    webauthn: str = Field("aal2", pattern="^aal[123]$")
+    webauthn_attested: str = Field("aal3", pattern="^aal[123]$")
+
+
+class PageSettings(_Section):
+    """The browser page: at an https origin of its own, on localhost by `kubectl elevate`, or both.
+
+    ``origin`` is how browsers reach ``port`` (by an Ingress or a load balancer); empty: there is none. ``rp_id`` is the
+    domain that passkeys are bound to, the host of the origin by default; changing it makes them useless.
+    """
+
+    origin: str = Field("", pattern=r"^(https://[a-z0-9.-]+(:\d{1,5})?)?$")
+    rp_id: str = Field("", pattern=r"^[a-z0-9.-]*$")
+    port: int = Field(8446, ge=0, le=65535)
+    localhost: bool = True
+
+    @property
+    def relying_party(self) -> str:
+        """The RP ID of ``origin``."""
+        return self.rp_id or (urlsplit(self.origin).hostname or "")
+
+    @model_validator(mode="after")
+    def _rp_id_is_of_the_origin(self) -> Self:
+        host = urlsplit(self.origin).hostname or ""
+        if self.rp_id and host != self.rp_id and not host.endswith(f".{self.rp_id}"):
+            raise ValueError("rpId must be the host of origin, or a domain above it")
+        return self
+
+
+class WebAuthnSettings(_Section):
+    """Passkeys and security keys. ``attestation_roots`` are PEM certificates of makers that are trusted."""
+
+    name: str = Field("kube-stepup", min_length=1, max_length=64)
+    attestation_roots: tuple[str, ...] = ()
+    require_attestation: bool = False
+
+
 class ElevationSettings(_Section):
     """The elevation server."""
 
     port: int = Field(8444, ge=0, le=65535)
     request_header: RequestHeaderSettings = RequestHeaderSettings()
     enrolment_trust_on_first_use: bool = False
+    assurance: AssuranceTable = AssuranceTable()
     totp: TotpSettings = TotpSettings()
+    webauthn: WebAuthnSettings = WebAuthnSettings()
+    page: PageSettings = PageSettings()
     encryption_key_secret: str = "kube-stepup-encryption-key"
     signing_keys_secret: str = "kube-stepup-signing-keys"
     signing_algorithm: str = Field("ES256", pattern="^(ES256|EdDSA)$")

@@ -11,6 +11,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).parent))
+import page  # beside this file: it is run without the site's packages
+
 STATE = Path(os.environ["FAKE_STATE"])
 API = "/apis/elevation.kube-stepup.io/v1alpha1/"
 COMMAND = "kubectl elevate delete deployments.apps/{name} -n {namespace}"
@@ -21,7 +24,7 @@ TEXT = (
 )
 
 
-def fail(text: str) -> None:
+def fail(text: str) -> Any:
     sys.stderr.write(text)
     sys.exit(1)
 
@@ -38,6 +41,10 @@ def made(state: dict[str, Any], path: str, spec: dict[str, Any]) -> dict[str, An
     if path == "elevationreviews":
         state.setdefault("reviewed", []).append(spec)
         return {"metadata": {}, "status": state["review"]}
+    if spec.get("type") == "webauthn":
+        if state.get("enrolled") and not spec.get("assertion"):
+            fail("Error from server (Forbidden): this needs a step-up (code: step-up-required)\n")
+        return {"metadata": {"name": "webauthn-1"}, "status": {"phase": "Pending", "enrolmentSecret": "MINE"}}
     status = {"provisioningURI": "otpauth://totp/x:alice?secret=ABCDEFGH", "secret": "ABCDEFGH", "phase": "Pending"}
     return {"metadata": {"name": "totp-1"}, "status": status}
 
@@ -49,26 +56,42 @@ def approval(state: dict[str, Any], path: str) -> dict[str, Any]:
     return {"accepted": True, "phase": "Granted"} if path.endswith(("/approve", "/deny")) else {}
 
 
-def create(state: dict[str, Any], path: str, spec: dict[str, Any]) -> dict[str, Any]:  # noqa: C901 - a cluster in a page
+def elevation_request(state: dict[str, Any], spec: dict[str, Any]) -> dict[str, Any]:
+    if not spec["reason"] and state.get("reason"):
+        fail(
+            "The request is invalid: spec.reason: policy production asks for a reason (--reason) (code: reason-missing)\n"
+        )
+    state.setdefault("asked", []).append(spec["details"])
+    if not state.get("required", True):
+        return {"metadata": {}, "spec": spec, "status": {"phase": "NotRequired", **state.get("not_required", {})}}
+    challenge = {"acr_values": "aal2", "max_age": 300, "use": "Once", "scope": "Object", "policies": ["production"]}
+    challenge["factors"] = state.get("factors", ["totp", "recovery-code"])
+    shown = state.get("shown") or spec
+    return {"metadata": {"name": "elv-1"}, "spec": shown, "status": {"phase": "Pending", "challenge": challenge}}
+
+
+def refusal(state: dict[str, Any], path: str, spec: dict[str, Any]) -> dict[str, Any] | None:
+    if "page" in spec:
+        return page.refusal(state, spec)
+    if path.endswith(("/answer", "/confirm")) and spec["code"] not in state.get("codes", []):
+        refusals = state.get("refusals") or [{"code": "wrong-code", "message": "that code is wrong"}]
+        return {"accepted": False, **refusals[min(len(state["answers"]), len(refusals)) - 1]}
+    return None
+
+
+def create(state: dict[str, Any], path: str, spec: dict[str, Any]) -> dict[str, Any]:
     if state.get("error"):
         fail(state["error"])
     if path == "elevationrequests":
-        if not spec["reason"] and state.get("reason"):
-            fail(
-                "The request is invalid: spec.reason: policy production asks for a reason (--reason) (code: reason-missing)\n"
-            )
-        state.setdefault("asked", []).append(spec["details"])
-        if not state.get("required", True):
-            return {"metadata": {}, "spec": spec, "status": {"phase": "NotRequired", **state.get("not_required", {})}}
-        challenge = {"acr_values": "aal2", "max_age": 300, "use": "Once", "scope": "Object", "policies": ["production"]}
-        shown = state.get("shown") or spec
-        return {"metadata": {"name": "elv-1"}, "spec": shown, "status": {"phase": "Pending", "challenge": challenge}}
+        return elevation_request(state, spec)
     if path in {"elevationreviews", "authenticators"}:
         return made(state, path, spec)
+    if path == "pages":
+        found = page.created(state, spec)
+        return found if found is not None else fail("Error from server (Conflict): there is none (code: no-page)\n")
     state.setdefault("answers", []).append(spec)
-    if path.endswith(("/answer", "/confirm")) and spec["code"] not in state.get("codes", []):
-        refusal = state.get("refusals") or [{"code": "wrong-code", "message": "that code is wrong"}]
-        return {"metadata": {}, "status": {"accepted": False, **refusal[min(len(state["answers"]), len(refusal)) - 1]}}
+    if (refused := refusal(state, path, spec)) is not None:
+        return {"metadata": {}, "status": refused}
     if waits := approval(state, path):
         return {"metadata": {}, "status": waits}
     if path.endswith("/answer"):

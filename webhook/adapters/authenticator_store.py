@@ -16,9 +16,11 @@ from typing import Any, Final
 
 import msgspec
 
+from webhook.adapters.ceremonies import Ceremony
 from webhook.adapters.elevation_cache import USER_LABEL, user_hash
 from webhook.adapters.envelope import Envelope, UnsealError
 from webhook.adapters.kube import KubeClient, object_path
+from webhook.adapters.passkey import Passkey
 from webhook.errors import ConflictError, RequestError, StoreUnavailableError
 
 SWAP_ATTEMPTS: Final = 12
@@ -26,6 +28,7 @@ RECORD: Final = "record"
 TICKET_BYTES: Final = 20
 MAX_TICKETS: Final = 8
 PURPOSE: Final = "person"
+REFERENCE: Final = "person-reference"
 FREE_MISSES: Final = 3
 # How hopeless guessing is (NIST SP 800-63B section 3.2.2). A code of six digits is right with 3 in 10^6: the time step and
 # one on either side. One who has, undetected, a session of the person in use and fresh credentials too, gets 24 + 12 tries
@@ -60,6 +63,9 @@ class Authenticator(msgspec.Struct, rename="camel"):
     Args:
         label: what the person calls it.
         last_step: the last time step that was accepted (RFC 6238 section 5.2).
+        last_used_at: when it last proved something; 0 for never.
+        passkey: of a WebAuthn authenticator, once it was made.
+        claim: SHA-256 (hex) of what the terminal was told that began to enrol it; empty where nothing was.
     """
 
     name: str
@@ -69,6 +75,9 @@ class Authenticator(msgspec.Struct, rename="camel"):
     confirmed: bool = False
     last_step: int = 0
     label: str = ""
+    last_used_at: float = 0.0
+    passkey: Passkey | None = None
+    claim: str = ""
 
 
 class PersonRecord(msgspec.Struct, rename="camel"):
@@ -80,6 +89,8 @@ class PersonRecord(msgspec.Struct, rename="camel"):
         known: hashes of those that gave a right code; ``regulars`` is their budget, ``strangers`` that of all others: when it
             will be whole again, in seconds since the epoch.
         tickets: with which the first authenticator may be bound.
+        handle: random WebAuthn user handle (base64url); empty before the first passkey.
+        ceremonies: pages that are open, by name.
     """
 
     username: str
@@ -90,10 +101,21 @@ class PersonRecord(msgspec.Struct, rename="camel"):
     regulars: float = 0.0
     known: list[str] = []
     tickets: list[Ticket] = []
+    handle: str = ""
+    ceremonies: dict[str, Ceremony] = {}
 
     def confirmed(self, kind: str) -> Authenticator | None:
         """The confirmed authenticator of a kind; None when there is none."""
         return next((one for one in self.authenticators if one.type == kind and one.confirmed), None)
+
+    def passkeys(self, rp_id: str = "") -> dict[str, Passkey]:
+        """Confirmed ones at one relying party or at any, by name of the authenticator; also those that are suspended."""
+        mine = [(one.name, one.passkey) for one in self.authenticators if one.confirmed]
+        return {name: one for name, one in mine if one is not None and rp_id in {"", one.rp_id}}
+
+    def usable_passkeys(self, rp_id: str = "") -> list[Passkey]:
+        """Those that can prove something."""
+        return [one for one in self.passkeys(rp_id).values() if not one.suspended_at]
 
     @property
     def enrolled(self) -> bool:
@@ -116,6 +138,18 @@ class AuthenticatorStore:
             UnsealError: it was not written by us for this person, or the encryption key is another one.
         """
         return await self._decode(username, await self._kube.get(self._path(username)))
+
+    def reference(self, username: str) -> str:
+        """Who a person is, in a form that only we can read."""
+        return self._envelope.seal(username.encode(), REFERENCE).rstrip("=")
+
+    def username_of(self, unverified_reference: str) -> str:
+        """Whose reference this is; empty when we did not make it."""
+        padded = unverified_reference + "=" * (-len(unverified_reference.rpartition(".")[2]) % 4)
+        try:
+            return self._envelope.open(padded, REFERENCE).decode()
+        except (UnsealError, ValueError):
+            return ""
 
     async def update(self, username: str, change: Callable[[PersonRecord], None]) -> PersonRecord:
         """Change a record by compare-and-swap; ``change`` may be called again, on a fresh record, and may raise.

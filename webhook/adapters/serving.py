@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -48,6 +49,15 @@ async def reload_certificate(context: ssl.SSLContext, cert_file: str, key_file: 
             continue
         loaded = stamp
         log.info("certificate-reloaded", file=cert_file)
+
+
+class Beside(BoundedServer):
+    """A server beside the main one, which alone hears signals."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave them to the main server."""
+        yield
 
 
 async def serve(config: uvicorn.Config, *beside: Coroutine[Any, Any, None], max_connections: int) -> None:

@@ -122,6 +122,10 @@ class SigningKeys:
         kid = seen[-1] if seen else usable[0][1]
         return Signer(kid, self._keys[kid].algorithm, self._private_key(kid))
 
+    def published(self) -> list[dict[str, Any]]:
+        """Public halves, as SigningKey objects."""
+        return [_signing_key(kid, key) for kid, key in self._keys.items()]
+
     async def run(self) -> None:
         """Keep the keys in order until cancelled."""
         while True:

@@ -20,6 +20,8 @@ from webhook.cli.targets import OPERATIONS, Wanted, operations_of
 COMPLETE_VARIABLE: Final = "_KUBECTL_ELEVATE_COMPLETE"
 RAW_COMMAND: Final = "raw"  # stands for `update:cnpg.io/clusters` and the like, which have too many names to list
 RAW_FORM: Final = "VERB:GROUP/RESOURCE, such as kubectl elevate update:cnpg.io/clusters clusters.cnpg.io/db"
+FACTORS: Final = ("webauthn", "totp", "recovery-code")
+ENROLLED: Final = ("totp", "webauthn")
 CARRIERS: Final = ("auto", "record", "annotation")
 HELP: Final = f"""Fresh proof for what a policy guards: one command, six digits.
 
@@ -49,6 +51,7 @@ Scope = Annotated[str, typer.Option("--scope", help="object, resource (a kind in
 Selector = Annotated[str, typer.Option("--selector", "-l", help="Objects by label.")]
 Files = Annotated[list[str] | None, typer.Option("--filename", "-f", help="Objects of a manifest.")]
 Carrier = Annotated[str, typer.Option("--carrier", help="auto, record or annotation: where the assertion is put.")]
+Factor = Annotated[str, typer.Option("--factor", help="webauthn, totp or recovery-code; the best one here by default.")]
 Output = Annotated[str, typer.Option("--output", "-o", help="json for one machine-readable object.")]
 
 app = typer.Typer(help=HELP, no_args_is_help=True, add_completion=False, rich_markup_mode=None)
@@ -64,6 +67,11 @@ class _Run:
 
 def _kubectl() -> Kubectl:
     return Kubectl(_Run.flags)
+
+
+def _check_factor(factor: str, allowed: tuple[str, ...]) -> None:
+    if factor and factor not in allowed:
+        raise ElevateError(f"--factor: must be one of {', '.join(allowed)}", USAGE)
 
 
 def _is_json(output: str) -> bool:
@@ -105,6 +113,7 @@ def _elevate(  # one set of options for all five operations
     selector: str,
     files: list[str] | None,
     carrier: str,
+    factor: str,
     output: str,
 ) -> None:
     from dataclasses import replace
@@ -115,12 +124,13 @@ def _elevate(  # one set of options for all five operations
     if carrier not in CARRIERS:
         raise ElevateError(f"--carrier: must be one of {', '.join(CARRIERS)}", USAGE)
     as_json = _is_json(output)
+    _check_factor(factor, FACTORS)
     wanted = replace(
         _wanted(operations_of(operations), targets, change, scope, selector, files), shows=tuple(shows or ())
     )
     kubectl = _kubectl()
     details = details_of(wanted, kubectl)
-    result = step_up(kubectl, details, "" if reason == PLACEHOLDER else reason)
+    result = step_up(kubectl, details, "" if reason == PLACEHOLDER else reason, factor)
     if result.assertion and can_be_annotated(details, carrier):
         result = replace(result, annotated=annotate(kubectl, details, result.assertion))
     if result.assertion and carrier == "annotation" and not result.annotated:
@@ -144,12 +154,13 @@ def _add(operation: str, *, hidden: bool = False) -> None:
         selector: Selector = "",
         filename: Files = None,
         carrier: Carrier = "auto",
+        factor: Factor = "",
         output: Output = "",
     ) -> None:
         operations = typer_operations or operation
         if not operations_of(operations):
             raise ElevateError(f"name it: {RAW_FORM}", USAGE)
-        _elevate(operations, targets, reason, change, shows, scope, selector, filename, carrier, output)
+        _elevate(operations, targets, reason, change, shows, scope, selector, filename, carrier, factor, output)
 
 
 typer_operations = ""
@@ -159,14 +170,15 @@ _add(RAW_COMMAND, hidden=True)
 
 
 @app.command("run", hidden=True)
-def run_command(reason: Reason = "", carrier: Carrier = "auto") -> None:
+def run_command(reason: Reason = "", carrier: Carrier = "auto", factor: Factor = "") -> None:
     """Run a command, stepping up when it is refused (`kubectl elevate -- COMMAND`)."""
     from webhook.cli import wrapper
 
     if not _Run.command:
         raise ElevateError("what is to be run? kubectl elevate -- COMMAND", USAGE)
+    _check_factor(factor, FACTORS)
     own = [*_Run.flags, *([f"--namespace={_Run.namespace}"] if _Run.namespace else [])]
-    raise typer.Exit(wrapper.run(_Run.command, reason=reason, carrier=carrier, own_flags=own))
+    raise typer.Exit(wrapper.run(_Run.command, reason=reason, carrier=carrier, factor=factor, own_flags=own))
 
 
 @app.command()
@@ -191,16 +203,49 @@ def explain(
 
 @app.command()
 def enroll(
-    ticket: Annotated[str, typer.Option(help="The one-time ticket that an operator gave you.")] = "",
+    ticket: Annotated[str, typer.Option(help="The one-time ticket that an operator gave you, for the first one.")] = "",
+    factor: Annotated[
+        str, typer.Option(help="totp (an authenticator app) or webauthn (a passkey or security key).")
+    ] = "totp",
+    name: Annotated[str, typer.Option(help="What you call it.")] = "",
     resume: Annotated[bool, typer.Option("--resume", help="Give the first code of the secret that was shown.")] = False,
     output: Output = "",
 ) -> None:
-    """Bind your authenticator app: a QR code, one code, ten recovery codes."""
+    """Bind an authenticator app (a QR code, one code) or a passkey (on a page); the first gives ten recovery codes."""
     from webhook.cli.enrol import enrol
 
     if resume and ticket:
         raise ElevateError("--resume needs no ticket, and spends none", USAGE)
-    enrol(_kubectl(), ticket, as_json=_is_json(output), resume=resume)
+    _check_factor(factor, ENROLLED)
+    enrol(_kubectl(), ticket, factor=factor, label=name, as_json=_is_json(output), resume=resume)
+
+
+@app.command()
+def factors(
+    action: Annotated[str, typer.Argument(metavar="[remove NAME]", help="Without it, they are listed.")] = "",
+    name: Annotated[str, typer.Argument(metavar="", help="Its name, or what you call it.")] = "",
+    last: Annotated[bool, typer.Option("--yes-the-last", help="Remove it even if it is the last one.")] = False,
+    factor: Factor = "",
+    output: Output = "",
+) -> None:
+    """Your authenticators: list them, or remove one (which needs a step-up)."""
+    from webhook.cli import factors as mine
+
+    _check_factor(factor, FACTORS)
+    if not action:
+        mine.show(_kubectl(), as_json=_is_json(output))
+    elif action == "remove" and name:
+        mine.remove(_kubectl(), name, factor=factor, last=last)
+    else:
+        raise ElevateError("kubectl elevate factors [remove NAME]", USAGE)
+
+
+@app.command()
+def page() -> None:
+    """See your factors and elevations in the browser."""
+    from webhook.cli import page as pages
+
+    pages.home(_kubectl())
 
 
 @app.command()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -17,7 +18,9 @@ ANNOTATION: Final = "kube-stepup.io/assertion"
 TRIES: Final = 3
 LONGEST_WAIT_SECONDS: Final = 10
 PERIOD_SECONDS: Final = 30  # of one-time codes (RFC 6238)
-FACTORS: Final = ("totp", "recovery-code")
+CODES: Final = ("totp", "recovery-code")
+PASSKEY: Final = "webauthn"
+FACTORS: Final = (PASSKEY, *CODES)
 
 
 @dataclass(frozen=True)
@@ -53,8 +56,8 @@ def say(text: str) -> None:
     sys.stderr.flush()
 
 
-def step_up(kubectl: Kubectl, details: list[dict[str, Any]], reason: str) -> SteppedUp:
-    """Ask for an elevation and answer its challenge.
+def step_up(kubectl: Kubectl, details: list[dict[str, Any]], reason: str, factor: str = "") -> SteppedUp:
+    """Ask for an elevation and answer its challenge, with a certain factor or the one that is best here.
 
     Raises:
         ElevateError: refused, wrong codes, not reachable, or the person gave up.
@@ -66,12 +69,13 @@ def step_up(kubectl: Kubectl, details: list[dict[str, Any]], reason: str) -> Ste
     name = request["metadata"]["name"]
     for line in described(request):
         say(line)
-    answer = status if status["phase"] == AWAITING else _answer(kubectl, name)
+    offered = status["challenge"].get("factors") or list(CODES)
+    answer = status if status["phase"] == AWAITING else _by_factor(kubectl, name, offered, factor)
     while answer.get("phase") == AWAITING:
         answer = wait_for_approval(kubectl, name, answer.get("message", ""))
         if answer["phase"] == APPROVED:
             say("it is approved; your own proof is too old by now, so prove it once more")
-            answer = _answer(kubectl, name)
+            answer = _by_factor(kubectl, name, offered, factor)
     return SteppedUp(name, answer["expiresAt"], answer.get("assertion", ""), status["challenge"])
 
 
@@ -136,11 +140,32 @@ def _request(kubectl: Kubectl, details: list[dict[str, Any]], reason: str) -> di
     raise ElevateError("the reason does not do", REFUSED, "reason-mismatch")
 
 
-def _answer(kubectl: Kubectl, name: str) -> dict[str, Any]:
-    return answered(kubectl, f"elevationrequests/{name}/answer", "ChallengeAnswer", {})
+def _by_factor(kubectl: Kubectl, name: str, offered: list[str], wanted: str) -> dict[str, Any]:
+    """A passkey where there is one and a browser, else a code; whatever was asked for, if it is offered."""
+    if wanted and wanted not in offered:
+        raise ElevateError(f"--factor: you cannot use {wanted} here, but {', '.join(offered)}", REFUSED)
+    codes: list[str] = [one for one in CODES if one in offered]
+    if wanted == PASSKEY or (not wanted and PASSKEY in offered and (not codes or _is_page_better())):
+        from webhook.cli import page
+
+        try:
+            return page.step_up(kubectl, name)
+        except ElevateError as error:
+            if error.code != "no-page" or wanted or not codes:
+                raise
+    path = f"elevationrequests/{name}/answer"
+    return answered(kubectl, path, "ChallengeAnswer", {}, [wanted] if wanted else codes)
 
 
-def answered(kubectl: Kubectl, path: str, kind: str, more: dict[str, Any]) -> dict[str, Any]:
+def _is_page_better() -> bool:
+    from webhook.cli import browser
+
+    return browser.is_here() and not prompt.is_automatic()
+
+
+def answered(
+    kubectl: Kubectl, path: str, kind: str, more: dict[str, Any], factors: Sequence[str] = CODES
+) -> dict[str, Any]:
     """Ask for a code and post it, with what else belongs to the answer, until it is accepted; the answer's status.
 
     Raises:
@@ -148,7 +173,7 @@ def answered(kubectl: Kubectl, path: str, kind: str, more: dict[str, Any]) -> di
     """
     message, code = "", ""
     for attempt in range(TRIES):
-        given, factor = prompt.ask_code_of(FACTORS)
+        given, factor = prompt.ask_code_of(factors)
         status = kubectl.create(path, kind, {"factor": factor, "code": given, **more})["status"]
         if status["accepted"]:
             answer: dict[str, Any] = status

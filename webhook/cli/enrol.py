@@ -1,4 +1,4 @@
-"""`kubectl elevate enroll`: bind an authenticator app, and show ten recovery codes once."""
+"""`kubectl elevate enroll`: bind an authenticator app or a passkey, and show ten recovery codes once."""
 
 from __future__ import annotations
 
@@ -8,18 +8,20 @@ import time
 from typing import Any, Final
 
 from webhook.cli import prompt
-from webhook.cli.elevation import say
+from webhook.cli.elevation import say, step_up
 from webhook.cli.exits import REFUSED, WRONG_CODE, ElevateError
+from webhook.cli.factors import NEW, own
 from webhook.cli.kubectl import Kubectl
 
 TRIES: Final = 8  # the service makes one wait after three, twice as long each time
 LONGEST_WAIT_SECONDS: Final = 60
 RESUME: Final = "the secret stays good for 15 minutes: `kubectl elevate enroll --resume` asks for its first code again"
+TOTP: Final = "totp"
 GROUP_LETTERS: Final = 4
 
 
-def enrol(kubectl: Kubectl, ticket: str, *, as_json: bool, resume: bool = False) -> None:
-    """Ask for a secret, show it, take the first code, show the recovery codes.
+def enrol(kubectl: Kubectl, ticket: str, *, factor: str, label: str, as_json: bool, resume: bool = False) -> None:
+    """Bind an authenticator app by its secret and first code, or a passkey on a page; show the recovery codes.
 
     Args:
         resume: no new secret, but the first code of the one that was shown before; the ticket is not needed again.
@@ -27,25 +29,59 @@ def enrol(kubectl: Kubectl, ticket: str, *, as_json: bool, resume: bool = False)
     Raises:
         ElevateError: refused, wrong codes, not reachable, or the person gave up.
     """
-    if resume:
-        name = _pending(kubectl)
+    if factor == TOTP:
+        name, confirmed = _by_code(kubectl, ticket, label, resume=resume)
     else:
-        authenticator = kubectl.create("authenticators", "Authenticator", {"type": "totp", "ticket": ticket})
-        name, status = authenticator["metadata"]["name"], authenticator["status"]
-        _show_secret(status["provisioningURI"], status["secret"])
-    try:
-        confirmed = _confirm(kubectl, name)
-    except ElevateError as error:
-        raise ElevateError(f"{error.message}; {RESUME}", error.exit_code, error.code) from error
+        authenticator = _begin(kubectl, {"type": factor, "name": label, "ticket": ticket})
+        name, confirmed = authenticator["metadata"]["name"], _on_page(kubectl, authenticator)
     codes = confirmed["recoveryCodes"]
     if as_json:
         print(json.dumps({"authenticator": name, "recoveryCodes": codes}, indent=2))
         return
+    if codes:
+        _show_codes(codes)
+    if factor != TOTP:
+        print(f"Enrolled: {label or name}")
+    else:
+        print("\nEnrolled. The next code of your app is the first one that you can step up with.")
+
+
+def _by_code(kubectl: Kubectl, ticket: str, label: str, *, resume: bool) -> tuple[str, dict[str, Any]]:
+    if resume:
+        name = _pending(kubectl)
+    else:
+        authenticator = _begin(kubectl, {"type": TOTP, "name": label, "ticket": ticket})
+        name, status = authenticator["metadata"]["name"], authenticator["status"]
+        _show_secret(status["provisioningURI"], status["secret"])
+    try:
+        return name, _confirm(kubectl, name)
+    except ElevateError as error:
+        raise ElevateError(f"{error.message}; {RESUME}", error.exit_code, error.code) from error
+
+
+def _on_page(kubectl: Kubectl, authenticator: dict[str, Any]) -> dict[str, Any]:
+    from webhook.cli import page
+
+    return page.enrol(kubectl, authenticator["metadata"]["name"], authenticator["status"]["enrolmentSecret"])
+
+
+def _begin(kubectl: Kubectl, spec: dict[str, Any]) -> dict[str, Any]:
+    """Start; a further authenticator needs a step-up with one that is there."""
+    try:
+        return kubectl.create("authenticators", "Authenticator", spec)
+    except ElevateError as error:
+        if error.code != "step-up-required":
+            raise
+    say("a further authenticator needs a step-up with one that you have")
+    spec["assertion"] = step_up(kubectl, [own(NEW)], "").assertion
+    return kubectl.create("authenticators", "Authenticator", spec)
+
+
+def _show_codes(codes: list[str]) -> None:
     print("\nRecovery codes, each good once, for the day the phone is gone. They are not shown again:\n")
     half = (len(codes) + 1) // 2
     for left, right in zip(codes[:half], [*codes[half:], ""], strict=False):
         print(f"  {left}   {right}")
-    print("\nEnrolled. The next code of your app is the first one that you can step up with.")
 
 
 def _show_secret(uri: str, secret: str) -> None:
@@ -59,7 +95,10 @@ def _show_secret(uri: str, secret: str) -> None:
 
 
 def _pending(kubectl: Kubectl) -> str:
-    found = [one for one in kubectl.get("authenticators")["items"] if one["status"]["phase"] == "Pending"]
+    items = kubectl.get("authenticators")["items"]
+    found = [
+        one for one in items if one["status"]["phase"] == "Pending" and one.get("spec", {}).get("type", TOTP) == TOTP
+    ]
     if not found:
         raise ElevateError("no authenticator of yours waits for its first code; enrol with a ticket", REFUSED)
     return str(found[-1]["metadata"]["name"])

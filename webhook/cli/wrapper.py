@@ -38,7 +38,7 @@ NOT_REPLAYED: Final = (
 )
 
 
-def run(command: Sequence[str], *, reason: str, carrier: str, own_flags: Sequence[str]) -> int:
+def run(command: Sequence[str], *, reason: str, carrier: str, factor: str = "", own_flags: Sequence[str]) -> int:
     """Run a command with step-ups as it needs them; its exit code.
 
     Raises:
@@ -72,7 +72,7 @@ def run(command: Sequence[str], *, reason: str, carrier: str, own_flags: Sequenc
                 say(HELM_RECORD)
                 return exit_code
             try:
-                _elevate(kubectl, fresh, reason, carrier)
+                _elevate(kubectl, fresh, reason, carrier, factor)
             except BaseException:
                 refusals.show()
                 raise
@@ -145,12 +145,12 @@ def _cluster(kubectl: Kubectl) -> Cluster:
     return Cluster(cache(lambda: own_namespace(kubectl)), cache(resource))
 
 
-def _elevate(kubectl: Kubectl, wanted: list[Wanted], reason: str, carrier: str) -> None:
+def _elevate(kubectl: Kubectl, wanted: list[Wanted], reason: str, carrier: str, factor: str) -> None:
     details: list[dict[str, Any]] = []
     for one in wanted:
         details += details_of(one, kubectl, must_exist=False)
     given = reason or next((one.reason for one in wanted if one.reason), "")
-    result = step_up(kubectl, details, given)
+    result = step_up(kubectl, details, given, factor)
     if not result.name:
         raise ElevateError(
             f"{result.why_not}; if the command talks to another cluster than this, give `kubectl elevate` the same --context or"

@@ -12,7 +12,16 @@ from webhook.core.requirement import Requirement, merged
 from webhook.elevation.approval_notices import ApprovalNotices
 from webhook.elevation.attempts import Attempts
 from webhook.elevation.bodies import Answer, invalid
-from webhook.elevation.factors import Factor, WrongAnswerError
+from webhook.elevation.factors import (
+    CodeFactor,
+    Factor,
+    PageFactor,
+    Proof,
+    StillWaitingError,
+    WrongAnswerError,
+    suffices,
+    too_weak,
+)
 from webhook.elevation.granting import Granting
 from webhook.elevation.identity import Requester
 from webhook.elevation.lifecycle import APPROVED, AWAITING, Lifecycle, rfc3339
@@ -62,40 +71,53 @@ class Answering:
         if factor is None:
             raise invalid("spec.factor", f"must be one of {', '.join(self._factors)}")
         details = msgspec.convert(elevation["spec"]["details"], list[AuthorizationDetail])
-        requirements = self._needs.of(requester.user, details)
+        requirements = await self._needs.of_person(requester.user, details)
         if not requirements:
             raise RequestError("no policy asks for this any more", code="not-required", status=409, reason="Conflict")
         self._check_credential(requester, elevation, requirements, now)
         try:
-            await self._attempts.check(requester, factor, given.code, now)
+            proof = await self._prove(requester, elevation, factor, given, now)
+            if not suffices(proof, merged(requirements)):
+                raise too_weak(merged(requirements))
+        except StillWaitingError as error:
+            return answer_object(name, refused_answer(error))
         except (WrongAnswerError, RequestError) as error:
             audit_elevation(
                 "elevation-refused", requester, elevation, outcome="refused", code=error.code, factor=factor.name
             )
             return answer_object(name, refused_answer(error))
         try:
-            minted = await self._granting.proven(elevation, factor, requirements, now)
+            minted = await self._granting.proven(elevation, proof, requirements, now)
         except StepUpError as error:
             audit_elevation(
                 "elevation-refused", requester, elevation, outcome="refused", code=error.code, factor=factor.name
             )
             raise
         if minted is None:
-            return self._waiting(requester, elevation, factor, requirements)
+            return self._waiting(requester, elevation, proof, requirements)
         audit_elevation(
             "elevation-granted",
             requester,
             elevation,
             outcome="granted",
-            factor=factor.name,
+            factor=proof.factor,
             acr=minted.acr,
             approvers=[one["by"] for one in (elevation.get("status") or {}).get("approvals") or []],
+            authenticator=proof.authenticator,
             expires_at=rfc3339(minted.expires_at),
         )
         return answer_object(
             name,
             {"accepted": True, "elevation": name, "assertion": minted.token, "expiresAt": rfc3339(minted.expires_at)},
         )
+
+    async def _prove(self, requester: Requester, elevation: JSON, factor: Factor, given: Answer, now: float) -> Proof:
+        if isinstance(factor, PageFactor):
+            return await factor.prove(requester, elevation, given, now)
+        if not isinstance(factor, CodeFactor):
+            raise TypeError(f"{factor.name} is neither a code nor used on a page")
+        await self._attempts.check(requester, factor, given.code, now)
+        return Proof(factor.name, factor.acr, factor.amr, factor.phishing_resistant, now)
 
     def _check_credential(
         self, requester: Requester, elevation: JSON, requirements: list[Requirement], now: float
@@ -110,7 +132,7 @@ class Answering:
         text = "answer with the credential that asked; this is another one"
         raise RequestError(text, code="wrong-credential", status=403, reason="Forbidden")
 
-    def _waiting(self, requester: Requester, elevation: JSON, factor: Factor, requirements: list[Requirement]) -> JSON:
+    def _waiting(self, requester: Requester, elevation: JSON, proof: Proof, requirements: list[Requirement]) -> JSON:
         name = elevation["metadata"]["name"]
         wanted = merged(requirements).approvals
         audit_elevation(
@@ -118,7 +140,7 @@ class Answering:
             requester,
             elevation,
             outcome="pending",
-            factor=factor.name,
+            factor=proof.factor,
             approvals=[one.to_dict() for one in wanted],
         )
         self._notify.wanted(elevation, requirements)

@@ -33,6 +33,7 @@ from webhook.elevation.bodies import (
     WantedAuthenticator,
     WantedElevation,
     WantedExchange,
+    WantedPage,
     WantedReview,
 )
 from webhook.elevation.enrolment import Enrolment
@@ -44,12 +45,19 @@ from webhook.elevation.http import ASGIApp, Gate, json_response, on_error, poste
 from webhook.elevation.listing import list_response, one_response
 from webhook.elevation.minting import Mint
 from webhook.elevation.needs import Needs
+from webhook.elevation.operator_actions import OperatorActions
 from webhook.elevation.options import refuse_unsupported
+from webhook.elevation.own_step_up import OwnStepUps
+from webhook.elevation.page.actions import Actions
+from webhook.elevation.page.pages import Pages
+from webhook.elevation.page.site import Site
+from webhook.elevation.permission import Permission
 from webhook.elevation.requests import ElevationRequests
 from webhook.elevation.resources import GROUP_VERSION
 from webhook.elevation.reviews import ElevationReviews
 from webhook.elevation.seals import Seals
 from webhook.elevation.status import success
+from webhook.elevation.webauthn.passkeys import Passkeys
 from webhook.errors import RequestError, StepUpError, StoreUnavailableError
 from webhook.settings import Settings
 
@@ -97,27 +105,34 @@ class Services:
         )
         people = AuthenticatorStore(kube, settings.namespace, envelope)
         self.notices = Notices(settings.notices)
+        passkeys = Passkeys(people, settings)
+        factors = available(settings, envelope, passkeys.factor)
+        needs = Needs(
+            self.state.index,
+            settings.namespace,
+            (*settings.controllers.service_accounts, *settings.controller.own_service_accounts),
+            people,
+            factors.values(),
+        )
         mint = Mint(
             self.keys,
             issuer=settings.issuer,
             audience=settings.audience,
             max_lifetime_seconds=settings.assertion_max_lifetime_seconds,
         )
+        elevations = ElevationStore(kube)
         self.requests = ElevationRequests(
-            ElevationStore(kube),
+            elevations,
             people,
-            available(settings, envelope),
+            factors,
             mint,
-            self.state.index,
+            needs,
             options,
             Seals(envelope),
             tell=self.notices.tell,
             session_extra_key=settings.session_extra_key,
-            own_namespace=settings.namespace,
-            controllers=(*settings.controllers.service_accounts, *settings.controller.own_service_accounts),
             clock=clock,
         )
-        controllers = (*settings.controllers.service_accounts, *settings.controller.own_service_accounts)
         self.exchange = Exchange(
             ElevationStore(kube),
             IdentityTokens(
@@ -128,7 +143,7 @@ class Services:
                 fetch=fetch,
             ),
             mint,
-            Needs(self.state.index, settings.namespace, controllers),
+            needs,
             max_lifetime_seconds=options.workload_max_lifetime_seconds,
             clock=clock,
         )
@@ -141,15 +156,22 @@ class Services:
             clock=clock,
         )
         self.proxies = ImpersonatingProxies(settings.impersonating_proxies.credential_extra_keys)
+        self.operators = OperatorActions(people, self.requests.revoke_all_of, clock, self.notices.tell)
+        expected = Expected(settings.issuer, settings.audience, settings.session_extra_key.lower())
+        step_ups = OwnStepUps(elevations, self.keys, expected, clock)
+        permission = Permission(people, step_ups, factors.values(), options)
         self.enrolment = Enrolment(
             people,
             Totp(options.totp, envelope),
-            options,
+            passkeys.enrolment,
+            permission,
             session_extra_key=settings.session_extra_key,
-            revoke_all=self.requests.revoke_all_of,
             clock=clock,
             tell=self.notices.tell,
         )
+        self.pages = Pages(self.requests, needs, passkeys, options, settings.audience, clock)
+        actions = Actions(people, self.requests, self.pages, passkeys, settings.audience, clock)
+        self.site = Site(actions, options.page.origin, settings.audience, lambda: not self.waiting_for())
 
     def waiting_for(self) -> list[str]:
         """What is missing before a person can be served; empty when nothing is."""
@@ -208,7 +230,8 @@ def create_app(services: Services) -> ASGIApp:
     _add_elevation_requests(app, services)
     add_approvals(app, BASE, services.requests.approvals, services.require_ready)
     _add_authenticators(app, services.enrolment)
-    _add_operations(app, services)
+    _add_pages(app, services)
+    _add_operations(app, services.operators)
     return Gate(app, services.front_proxy, services.proxies)
 
 
@@ -279,6 +302,14 @@ def _add_elevation_requests(app: FastAPI, services: Services) -> None:
         return json_response(await service.revoke_any(requester(request), name), 201)
 
 
+def _add_pages(app: FastAPI, services: Services) -> None:
+    @app.post(f"{BASE}/pages")
+    async def create(request: Request) -> Response:
+        who, wanted = await posted(request, "Page", WantedPage)
+        services.require_ready()
+        return json_response(await services.pages.create(who, wanted), 201)
+
+
 def _add_authenticators(app: FastAPI, service: Enrolment) -> None:
     path = f"{BASE}/authenticators"
 
@@ -297,7 +328,10 @@ def _add_authenticators(app: FastAPI, service: Enrolment) -> None:
 
     @app.delete(path + "/{name}")
     async def remove(request: Request, name: str) -> Response:
-        await service.remove(requester(request), name)
+        query = request.query_params
+        await service.remove(
+            requester(request), name, elevation=query.get("elevation", ""), last=query.get("last", "") == "yes"
+        )
         return json_response(success(name, "authenticators"))
 
     @app.post(path + "/{name}/confirm")
@@ -306,9 +340,8 @@ def _add_authenticators(app: FastAPI, service: Enrolment) -> None:
         return json_response(await service.confirm(who, name, given), 201)
 
 
-def _add_operations(app: FastAPI, services: Services) -> None:
+def _add_operations(app: FastAPI, service: OperatorActions) -> None:
     """What operators do to other people's authenticators; RBAC on these resources says who may."""
-    service = services.enrolment
 
     @app.post(f"{BASE}/enrollmenttickets")
     async def issue_ticket(request: Request) -> Response:

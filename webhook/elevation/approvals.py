@@ -22,7 +22,7 @@ from webhook.elevation.approval_views import approval_request, seen
 from webhook.elevation.approvers import USERNAME, check_factor_age, check_person, person_of, refusal
 from webhook.elevation.attempts import Attempts
 from webhook.elevation.bodies import ApprovalAnswer, Denial, check_reason, invalid
-from webhook.elevation.factors import Factor, WrongAnswerError
+from webhook.elevation.factors import CodeFactor, Factor, WrongAnswerError
 from webhook.elevation.granting import Granting, Missing, changed_meanwhile, missing
 from webhook.elevation.identity import Requester
 from webhook.elevation.lifecycle import AWAITING, Lifecycle, rfc3339
@@ -104,8 +104,9 @@ class Approvals:
         check_reason(given.reason)
         elevation = await self._read(name)
         factor = self._factors.get(given.factor)
-        if factor is None:
-            raise invalid("spec.factor", f"must be one of {', '.join(self._factors)}")
+        if not isinstance(factor, CodeFactor):
+            codes = (name for name, one in self._factors.items() if isinstance(one, CodeFactor))
+            raise invalid("spec.factor", f"must be one of {', '.join(codes)}")
         try:
             await self._check(approver, elevation, factor, given.seen)
         except RequestError as error:
@@ -118,7 +119,7 @@ class Approvals:
             return _result(name, refused_answer(error))
         return await self.record(approver, name, factor, given.seen, given.reason)
 
-    async def record(self, approver: Requester, name: str, factor: Factor, shown: str, reason: str = "") -> JSON:
+    async def record(self, approver: Requester, name: str, factor: CodeFactor, shown: str, reason: str = "") -> JSON:
         """Note the approval of somebody who has just proven who they are; the last one grants.
 
         Args:
@@ -194,7 +195,7 @@ class Approvals:
         )
         return self._needs.of(user, msgspec.convert(spec["details"], list[AuthorizationDetail]))
 
-    async def _check(self, approver: Requester, elevation: JSON, factor: Factor, shown: str) -> list[Requirement]:
+    async def _check(self, approver: Requester, elevation: JSON, factor: CodeFactor, shown: str) -> list[Requirement]:
         """All that can be wrong with an approver but the proof; what the request has to meet when nothing is.
 
         Raises:
@@ -230,7 +231,7 @@ class Approvals:
             raise refusal("what is missing are approvals of other groups than yours", "not-an-approver")
 
     async def _write(
-        self, approver: Requester, elevation: JSON, factor: Factor, requirements: list[Requirement], reason: str
+        self, approver: Requester, elevation: JSON, factor: CodeFactor, requirements: list[Requirement], reason: str
     ) -> Minted | str:
         asking = [one for one in requirements if one.approvals and one.approvals.fits(approver.user.groups)]
         approval = self._approval(approver, asking)
@@ -256,7 +257,7 @@ class Approvals:
         )
 
     def _approved(
-        self, approver: Requester, elevation: JSON, factor: Factor, outcome: Minted | str, reason: str
+        self, approver: Requester, elevation: JSON, factor: CodeFactor, outcome: Minted | str, reason: str
     ) -> JSON:
         phase = outcome if isinstance(outcome, str) else "Granted"
         self._audit("approval-given", approver, elevation, outcome=phase, factor=factor.name, why=reason)

@@ -15,7 +15,7 @@ from webhook.core.assertion import AuthorizationDetail
 from webhook.core.requirement import SCOPES, Challenge, Requirement, merged
 from webhook.elevation.approvers import USERNAME, person_of
 from webhook.elevation.bodies import WantedElevation
-from webhook.elevation.factors import Factor
+from webhook.elevation.factors import Factor, suitable
 from webhook.elevation.identity import Requester
 from webhook.elevation.lifecycle import APPROVED, AWAITING, OPEN_PHASES, Lifecycle
 from webhook.elevation.minting import Mint
@@ -72,14 +72,14 @@ class Asking:
         """
         wanted.checked()
         details = wanted.authorization_details()
-        requirements = self._needs.of(requester.user, details)
+        requirements = await self._needs.of_person(requester.user, details)
         if not requirements:
             reason = self._needs.why_none(requester.user, details)
             return request_object("", wanted_spec(wanted), {"phase": "NotRequired", "message": reason})
         challenge = merged(requirements)
         check_scope(details, challenge)
         check_reason(wanted.reason, requirements)
-        factors = await self._factors_of(requester)
+        factors = suitable(self._factors, await self._people.read(requester.username), challenge)
         spec = self._record(requester, details, wanted.reason)
         self._mint.check_size(spec, requirements)
         # One at a time for each person, or requests that arrive together would all find room.
@@ -110,18 +110,6 @@ class Asking:
         key = self._settings.approvals.person_key
         found = {"uid": requester.user.uid, "person": person_of(requester.user, key) if key != USERNAME else ""}
         return {name: value for name, value in found.items() if value}
-
-    async def _factors_of(self, requester: Requester) -> list[str]:
-        record = await self._people.read(requester.username)
-        found = [factor.name for factor in self._factors.values() if factor.available_to(record)]
-        if not found:
-            raise RequestError(
-                "you have no authenticator yet; run `kubectl elevate enroll` (an operator gives you the ticket that it asks for)",
-                code="not-enrolled",
-                status=403,
-                reason="Forbidden",
-            )
-        return found
 
     def _open_already(self, mine: list[JSON], spec: JSON) -> JSON | None:
         """A request for the very same that waits for approval: asked again, it goes on where it was."""

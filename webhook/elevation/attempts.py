@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from webhook.adapters.authenticator_store import AuthenticatorStore, PersonRecord, accept_attempt, count_attempt
-from webhook.elevation.factors import Factor
+from webhook.elevation.factors import CodeFactor
 from webhook.elevation.identity import Requester
 
 
@@ -30,7 +30,7 @@ class Attempts:
         self._store = store
         self._session_extra_key = session_extra_key
 
-    async def check(self, requester: Requester, factor: Factor, unverified_code: str, now: float) -> PersonRecord:
+    async def check(self, requester: Requester, factor: CodeFactor, unverified_code: str, now: float) -> PersonRecord:
         """Accept an answer, once; the person's record afterwards.
 
         Raises:

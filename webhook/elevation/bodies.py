@@ -182,10 +182,20 @@ class WantedReview(WantedElevation, frozen=True):
 
 
 class Answer(_Strict, frozen=True):
-    """``spec`` of a ChallengeAnswer."""
+    """``spec`` of a ChallengeAnswer: a code, or what came of a page.
 
-    code: str
+    Args:
+        page: name of the page.
+        credential: what the browser gave (PublicKeyCredential as JSON); None where the page was answered elsewhere.
+    """
+
+    code: str = ""
     factor: str = "totp"
+    page: str = ""
+    credential: dict[str, Any] | None = None
+
+    def __post_init__(self) -> None:
+        _require_code_or_page(self.code, self.page)
 
     def __repr__(self) -> str:
         return f"Answer(factor={self.factor!r})"
@@ -225,18 +235,42 @@ class WantedAuthenticator(_Strict, frozen=True):
     type: str = "totp"
     name: str = ""
     ticket: str = ""
+    assertion: str = ""
 
     def __repr__(self) -> str:
         return f"WantedAuthenticator(type={self.type!r})"
 
 
 class ConfirmationCode(_Strict, frozen=True):
-    """``spec`` of an AuthenticatorConfirmation."""
+    """``spec`` of an AuthenticatorConfirmation: the first code, or what came of a page."""
 
-    code: str
+    code: str = ""
+    page: str = ""
+    credential: dict[str, Any] | None = None
+
+    def __post_init__(self) -> None:
+        _require_code_or_page(self.code, self.page)
 
     def __repr__(self) -> str:
         return "ConfirmationCode()"
+
+
+class WantedPage(_Strict, frozen=True):
+    """``spec`` of a Page: what it is to be about, and the local address at which it could be served.
+
+    Args:
+        elevation, authenticator: one of them; neither for the page of what is one's own.
+        enrolment_secret: what the beginning of the authenticator's enrolment told.
+        local_origin: ``http://localhost:PORT`` of the terminal.
+    """
+
+    elevation: str = ""
+    authenticator: str = ""
+    enrolment_secret: str = ""
+    local_origin: str = ""
+
+    def __repr__(self) -> str:
+        return f"WantedPage(elevation={self.elevation!r}, authenticator={self.authenticator!r})"
 
 
 class Username(_Strict, frozen=True):
@@ -267,6 +301,11 @@ def spec_of(body: Any, kind: str, form: type[Body]) -> Body:
 def invalid(field: str, text: str) -> RequestError:
     """A refusal of a field."""
     return RequestError(text, code="invalid", field=field, status=422, reason="Invalid")
+
+
+def _require_code_or_page(code: str, page: str) -> None:
+    if not code and not page:
+        raise ValueError("must have a code or a page")  # a ValidationError to whoever converts
 
 
 def _is_name(text: str) -> bool:

@@ -42,23 +42,12 @@ JSON = dict[str, Any]
 
 
 class PipelineToken:
-    """Stands where a person's factor does."""
+    """Stands where a person's proof does."""
 
     name = "workload"
     acr = ACR
     amr: tuple[str, ...] = AMR
-
-    def available_to(self, record: Any) -> bool:  # noqa: ARG002 - the form of a factor
-        """Never: no person can answer a challenge with it."""
-        return False
-
-    def accept(self, record: Any, unverified_code: str, now: float) -> None:
-        """Never called.
-
-        Raises:
-            NotImplementedError: always.
-        """
-        raise NotImplementedError
+    phishing_resistant = False
 
 
 class _Proof(msgspec.Struct, frozen=True):

@@ -15,10 +15,10 @@ import msgspec
 from webhook.adapters.elevation_store import ElevationStore
 from webhook.core.approvals import Approval, approvers
 from webhook.core.requirement import Requirement, merged
-from webhook.elevation.factors import Factor
+from webhook.elevation.factors import Proof
 from webhook.elevation.lifecycle import APPROVED, AWAITING, rfc3339
 from webhook.elevation.minting import Mint, Minted
-from webhook.elevation.seals import Proof, Seals
+from webhook.elevation.seals import Seals
 from webhook.errors import ConflictError, RequestError
 
 MIN_LEFT_SECONDS: Final = 60
@@ -52,15 +52,12 @@ class Granting:
         self._seals = seals
         self._approval_seconds = approval_seconds
 
-    async def proven(
-        self, elevation: JSON, factor: Factor, requirements: list[Requirement], now: float
-    ) -> Minted | None:
+    async def proven(self, elevation: JSON, proof: Proof, requirements: list[Requirement], now: float) -> Minted | None:
         """The requester has just proven who they are: the assertion, or None when others have to agree first.
 
         Raises:
             RequestError: the record was answered or revoked meanwhile.
         """
-        proof = Proof(factor.name, factor.acr, tuple(factor.amr), now)
         approvals = self.approvals_of(elevation)
         if is_complete(requirements, approvals, elevation):
             return await self._grant(elevation, proof, requirements, approvals, now, {})
@@ -103,7 +100,7 @@ class Granting:
 
     def _is_fresh(self, proof: Proof, requirements: Sequence[Requirement], now: float) -> bool:
         shortest = min(self._mint.max_lifetime_seconds, *(one.max_age_seconds for one in requirements))
-        return shortest - (now - proof.at) >= min(MIN_LEFT_SECONDS, shortest / 2)
+        return shortest - (now - proof.authenticated_at) >= min(MIN_LEFT_SECONDS, shortest / 2)
 
     async def _grant(self, elevation: JSON, *arguments: Any) -> Minted:
         try:
@@ -120,13 +117,16 @@ class Granting:
         now: float,
         more: JSON,
     ) -> Minted:
-        minted = self._mint.sign(elevation, proof, requirements, now, authenticated_at=proof.at, approvals=approvals)
+        minted = self._mint.sign(
+            elevation, proof, requirements, now, authenticated_at=proof.authenticated_at, approvals=approvals
+        )
         status = {
             **more,
             "phase": "Granted",
             "factor": proof.factor,
             "acr": minted.acr,
             "amr": list(minted.amr),
+            **({"phishingResistant": True} if proof.phishing_resistant else {}),
             "authTime": rfc3339(minted.auth_time),
             "issuedAt": rfc3339(now),
             "expiresAt": rfc3339(minted.expires_at),

@@ -13,8 +13,7 @@ from webhook.adapters.signing_keys import SigningKeys
 from webhook.core.approvals import Approval
 from webhook.core.assertion import DETAIL_TYPE, MAX_TOKEN_BYTES, TOKEN_TYPE, AuthorizationDetail
 from webhook.core.requirement import Requirement
-from webhook.elevation.factors import Factor
-from webhook.elevation.seals import Proof
+from webhook.elevation.factors import Strength
 from webhook.errors import RequestError
 
 APPROVER_LETTERS: Final = 160  # two names and a time
@@ -61,14 +60,14 @@ class Mint:
     def sign(
         self,
         elevation: dict[str, Any],
-        factor: Proof | Factor,
+        proof: Strength,
         requirements: list[Requirement],
         now: float,
         *,
         authenticated_at: float | None = None,
         approvals: Sequence[Approval] = (),
     ) -> Minted:
-        """The assertion of an Elevation whose person has been authenticated by ``factor``: just now, unless it is said when.
+        """The assertion of an Elevation whose person was authenticated as strongly as ``proof`` says: just now, unless it is said when.
 
         It lives as long as the most patient of the policies that asked would accept it, and never longer than the setting.
 
@@ -80,8 +79,10 @@ class Mint:
             int(now if authenticated_at is None else authenticated_at),
             min(lifetime, self.max_lifetime_seconds),
         )
-        claims = self._claims(elevation["spec"], elevation["metadata"]["name"], factor.acr, factor.amr, at, seconds)
+        claims = self._claims(elevation["spec"], elevation["metadata"]["name"], proof.acr, proof.amr, at, seconds)
         claims["iat"] = claims["nbf"] = int(now)
+        if proof.phishing_resistant:
+            claims["phishing_resistant"] = True
         if approvals:
             claims["approvals"] = [msgspec.to_builtins(one) for one in approvals]
         signer = self._keys.signer()
@@ -89,7 +90,7 @@ class Mint:
         token = jwt.encode(claims, signer.private_key, algorithm=signer.algorithm, headers=headers)
         if len(token) > MAX_TOKEN_BYTES:
             raise _too_large()
-        return Minted(token, at, at + seconds, factor.acr, factor.amr)
+        return Minted(token, at, at + seconds, proof.acr, proof.amr)
 
     def _claims(
         self, spec: dict[str, Any], name: str, acr: str, amr: tuple[str, ...], at: int, seconds: int

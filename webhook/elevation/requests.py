@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
-from webhook.adapters.authenticator_store import AuthenticatorStore
+from webhook.adapters.authenticator_store import AuthenticatorStore, PersonRecord
 from webhook.adapters.elevation_store import ElevationStore
-from webhook.core.applicable import PolicyIndex
+from webhook.core.request import UserInfo
 from webhook.elevation.answering import Answering
 from webhook.elevation.approval_notices import ApprovalNotices, Tell
 from webhook.elevation.approvals import Approvals
@@ -22,7 +22,7 @@ from webhook.elevation.lifecycle import ENDED_PHASES, Lifecycle, rfc3339
 from webhook.elevation.minting import Mint
 from webhook.elevation.needs import Needs
 from webhook.elevation.seals import Seals
-from webhook.elevation.views import audit_elevation, not_found, shown
+from webhook.elevation.views import audit_elevation, check_credential, not_found, shown
 from webhook.settings import ElevationSettings
 
 JSON = dict[str, Any]
@@ -41,21 +41,19 @@ class ElevationRequests:
         people: AuthenticatorStore,
         factors: dict[str, Factor],
         mint: Mint,
-        index: PolicyIndex,
+        needs: Needs,
         settings: ElevationSettings,
         seals: Seals,
         *,
         tell: Tell | None = None,
         session_extra_key: str = "",
-        own_namespace: str = "",
-        controllers: Iterable[str] = (),
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._store = store
+        self._people = people
         self._attempts = Attempts(people, session_extra_key.lower())
         self._lifecycle = Lifecycle(settings.pending_lifetime_seconds)
         self._clock = clock
-        needs = Needs(index, own_namespace, controllers)
         self._asking = Asking(
             store,
             people,
@@ -113,8 +111,46 @@ class ElevationRequests:
 
     async def all_own(self, requester: Requester) -> list[JSON]:
         """All of the person's own that are not revoked, newest first."""
-        seen = [self._seen(one) for one in await self._store.of_user(requester.username)]
+        return await self.all_of(requester.username)
+
+    async def all_of(self, username: str) -> list[JSON]:
+        """All of a person that are not revoked, newest first; for their page."""
+        seen = [self._seen(one) for one in await self._store.of_user(username)]
         return [one for one in seen if one["status"]["phase"] != "Revoked"]
+
+    async def person(self, username: str) -> PersonRecord:
+        """What is kept of a person."""
+        return await self._people.read(username)
+
+    async def stored(self, username: str, name: str) -> JSON:
+        """The record of a person's request, for their page.
+
+        Raises:
+            RequestError: 404 for any other, 409 where it cannot be answered any more.
+        """
+        elevation = await self._store.read(name)
+        if elevation is None or elevation["spec"]["user"]["username"] != username:
+            raise not_found(name)
+        self._lifecycle.check_answerable(elevation, self._clock())
+        return elevation
+
+    async def answerable(self, requester: Requester, name: str) -> JSON:
+        """The record of a request that this very credential has asked for and can still answer.
+
+        Raises:
+            RequestError: 404, 409, or ``wrong-credential``.
+        """
+        elevation = await self.stored(requester.username, name)
+        check_credential(elevation, requester)
+        return elevation
+
+    async def revoke_on_page(self, username: str, name: str, client_address: str) -> None:
+        """Revoke one of the person's own from their page.
+
+        Raises:
+            RequestError: 404 for any other.
+        """
+        await self.revoke_own(Requester(UserInfo(username=username), client_address, "page"), name)
 
     async def revoke_own(self, requester: Requester, name: str) -> JSON:
         """Revoke one of the person's own; it is refused from then on, also where it was used before.

@@ -63,6 +63,11 @@ _DETAIL = _object(
 _STRINGS: JSON = {"type": "object", "description": "By name.", "additionalProperties": {"type": "string"}}
 _ACCEPTED = {"type": "boolean", "description": "Whether the code was right."}
 _CODE = _text("Stable code of the problem, such as wrong-code or too-many-attempts.")
+_CREDENTIAL = {
+    "type": "object",
+    "description": "What the browser of a page on localhost gave (PublicKeyCredential as JSON); a page elsewhere takes it itself.",
+    "x-kubernetes-preserve-unknown-fields": True,
+}
 _SECONDS = {"type": "integer", "format": "int32", "description": "Seconds to wait before the next try."}
 _USERNAME = _text("Name that the cluster knows the person by.")
 
@@ -98,7 +103,13 @@ RESOURCES: Final = (
         kind="ChallengeAnswer",
         verbs=("create",),
         description="Your answer to the challenge of an ElevationRequest.",
-        spec=_object("The proof.", factor=_text("totp or recovery-code.", default="totp"), code=_text("The code.")),
+        spec=_object(
+            "The proof.",
+            factor=_text("webauthn, totp or recovery-code.", default="totp"),
+            code=_text("The code of totp or recovery-code."),
+            page=_text("Name of the Page, with webauthn."),
+            credential=_CREDENTIAL,
+        ),
         status=_object(
             "Whether it did, and the assertion, this once.",
             accepted=_ACCEPTED,
@@ -236,15 +247,19 @@ RESOURCES: Final = (
         description="Your authenticators. Creating one starts its enrolment; its secret is shown that once.",
         spec=_object(
             "What to bind.",
-            type=_text("totp.", default="totp"),
+            type=_text("totp or webauthn.", default="totp"),
             name=_text("What you call it."),
-            ticket=_text("One-time ticket from an operator."),
+            ticket=_text("One-time ticket from an operator, for the first one."),
+            assertion=_text("Assertion of a step-up for access to authenticators/new, for a further one."),
         ),
         status=_object(
             "Where the enrolment stands.",
             phase=_text("Pending or Confirmed."),
             provisioningURI=_text("otpauth:// URI for your app."),
             secret=_text("The same as text (base32)."),
+            enrolmentSecret=_text("With webauthn: opens the page on which the passkey is made."),
+            lastUsedAt=_text("When it last proved something.", format="date-time"),
+            webauthn=_object("What a passkey is like: rpID, aaguid, transports, backupEligible, attested, suspended …"),
             recoveryCodesLeft={"type": "integer", "format": "int32", "description": "Recovery codes not used yet."},
         ),
     ),
@@ -253,7 +268,12 @@ RESOURCES: Final = (
         kind="AuthenticatorConfirmation",
         verbs=("create",),
         description="The first code of a new authenticator, which ends its enrolment.",
-        spec=_object("The proof.", code=_text("The first code.")),
+        spec=_object(
+            "The proof.",
+            code=_text("The first code of an app."),
+            page=_text("Name of the Page on which the passkey was made."),
+            credential=_CREDENTIAL,
+        ),
         status=_object(
             "Whether it did.",
             accepted=_ACCEPTED,
@@ -261,6 +281,27 @@ RESOURCES: Final = (
             message=_text("What is wrong, and the way out."),
             retryAfterSeconds=_SECONDS,
             recoveryCodes=_array("Ten one-time codes, shown this once.", {"type": "string"}),
+        ),
+    ),
+    Resource(
+        name="pages",
+        kind="Page",
+        singular="page",
+        verbs=("create",),
+        description="A page for your browser: to step up or enrol with a passkey, or to see what is yours.",
+        spec=_object(
+            "What it is about.",
+            elevation=_text("Name of an ElevationRequest of yours."),
+            authenticator=_text("Name of an Authenticator of yours that waits for its passkey."),
+            enrolmentSecret=_text("With authenticator: what its creation told."),
+            localOrigin=_text("http://localhost:PORT, where your terminal can serve it."),
+        ),
+        status=_object(
+            "The page.",
+            words=_text("Two words that the page shows, too."),
+            expiresAt=_text("When it ends.", format="date-time"),
+            url=_text("Link to it, good once."),
+            document=_object("The page itself, to be served on localhost."),
         ),
     ),
     Resource(

@@ -15,21 +15,13 @@ import structlog
 from webhook.adapters.envelope import Envelope, UnsealError
 from webhook.core.approvals import Approval
 from webhook.core.operation import digest
+from webhook.elevation.factors import Proof
 
 PROOF: Final = "elevation-proof"
 APPROVAL: Final = "elevation-approval"
 
 log = structlog.get_logger("elevation")
 JSON = dict[str, Any]
-
-
-class Proof(msgspec.Struct, frozen=True):
-    """How the requester proved who they are, and when (seconds since the epoch)."""
-
-    factor: str
-    acr: str
-    amr: tuple[str, ...]
-    at: float
 
 
 class SealedApproval(msgspec.Struct, frozen=True):

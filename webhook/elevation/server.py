@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+from collections.abc import Coroutine
 from typing import Any, Final
 
 import uvicorn
@@ -13,7 +14,7 @@ from webhook.adapters.bounded_http import KIB, BoundedHttpProtocol
 from webhook.adapters.envelope import Envelope, read_keys
 from webhook.adapters.kube import KubeClient
 from webhook.adapters.metrics import Metrics
-from webhook.adapters.serving import reload_certificate, require_files, serve
+from webhook.adapters.serving import Beside, reload_certificate, require_files, serve
 from webhook.elevation.app import Services, create_app
 from webhook.elevation.front_proxy import FrontProxy, require_form
 from webhook.elevation.http import PEER
@@ -23,6 +24,8 @@ from webhook.settings import Settings
 KEEP_ALIVE_SECONDS: Final = 120  # the API server keeps idle connections for 90 s
 MAX_CONNECTIONS: Final = 250  # people who step up at the same time; each may send a large head
 GRACEFUL_SECONDS: Final = 5
+PAGE_KEEP_ALIVE_SECONDS: Final = 15
+PAGE_CONNECTIONS: Final = 512
 
 
 class PeerCertificateProtocol(BoundedHttpProtocol):
@@ -88,5 +91,31 @@ async def run(settings: Settings) -> None:
         config,
         reload_certificate(config.ssl, settings.tls_cert_file, settings.tls_key_file),
         *([metrics.serve(settings.bind_address, settings.metrics_port)] if settings.metrics_port else []),
+        *(_page(settings, services) if settings.elevation.page.origin else []),
         max_connections=MAX_CONNECTIONS,
     )
+
+
+def _page(settings: Settings, services: Services) -> list[Coroutine[Any, Any, None]]:
+    """The page for browsers, on a port of its own, where no client certificate is asked for."""
+    config = uvicorn.Config(
+        services.site.app(),
+        host=settings.bind_address,
+        port=settings.elevation.page.port,
+        http=BoundedHttpProtocol,
+        ws="none",
+        ssl_certfile=settings.tls_cert_file,
+        ssl_keyfile=settings.tls_key_file,
+        timeout_keep_alive=PAGE_KEEP_ALIVE_SECONDS,
+        access_log=False,
+        log_config=None,
+        server_header=False,
+        date_header=False,
+        proxy_headers=False,
+        lifespan="off",
+    )
+    config.load()
+    if config.ssl is None:
+        raise ConfigurationError("no TLS", field="tlsCertFile")
+    reload = reload_certificate(config.ssl, settings.tls_cert_file, settings.tls_key_file)
+    return [Beside(config, max_connections=PAGE_CONNECTIONS).serve(), reload]

@@ -87,6 +87,17 @@ def not_found(name: str) -> RequestError:
     return RequestError(f'elevationrequests "{name}" not found', code="not-found", status=404, reason="NotFound")
 
 
+def check_credential(elevation: JSON, requester: Requester) -> None:
+    """Refuse whoever did not ask themselves, with the very credential.
+
+    Raises:
+        RequestError: ``wrong-credential``.
+    """
+    if elevation["spec"].get("credentialID", "") != requester.credential_id:
+        text = "answer with the credential that asked; this is another one"
+        raise RequestError(text, code="wrong-credential", status=403, reason="Forbidden")
+
+
 def audit_elevation(event: str, requester: Requester, elevation: JSON, **fields: Any) -> None:
     """Write an audit line about a step-up: who did it from where, for what, and the fields given."""
     spec = elevation["spec"]

@@ -58,7 +58,7 @@ class TestWithATicket:
         assert len(set(status["recoveryCodes"])) == 10
         assert all(len(code.replace("-", "")) == 16 for code in status["recoveryCodes"])
         (shown,) = (await bob.get("authenticators")).json()["items"]
-        assert shown["status"] == {"phase": "Confirmed", "recoveryCodesLeft": 10}
+        assert (shown["status"]["phase"], shown["status"]["recoveryCodesLeft"]) == ("Confirmed", 10)
 
     async def test_the_code_that_confirmed_it_is_used_up(self, bob: Person) -> None:
         started = created(await bob.begin(ticket=await bob.ticket()))
@@ -211,7 +211,7 @@ class TestOneAuthenticator:
         assert refused(await bob.begin(ticket=ticket, name=name)) == (422, "invalid", "spec.name")
         created(await bob.begin(ticket=ticket))
 
-    @pytest.mark.parametrize("spec", [{"type": "webauthn"}, {"type": ""}])
+    @pytest.mark.parametrize("spec", [{"type": "sms"}, {"type": ""}])
     async def test_other_types_are_not_known(self, bob: Person, spec: dict[str, Any]) -> None:
         assert refused(await bob.begin(**spec)) == (422, "invalid", "spec.type")
 

@@ -9,7 +9,7 @@ import secrets
 from typing import Final
 
 from webhook.adapters.authenticator_store import PersonRecord
-from webhook.elevation.factors import WrongAnswerError
+from webhook.elevation.factors import Strength, WrongAnswerError
 
 TYPE: Final = "recovery-code"
 CODES: Final = 10
@@ -21,8 +21,15 @@ class RecoveryCode:
     """The factor."""
 
     name = TYPE
-    acr = "aal2"
     amr: tuple[str, ...] = ("otp",)
+    phishing_resistant = False
+
+    def __init__(self, acr: str = "aal2") -> None:
+        self.acr = acr
+
+    def strengths(self, record: PersonRecord) -> tuple[Strength, ...]:
+        """Its own, while any is left."""
+        return (self,) if self.available_to(record) else ()
 
     def available_to(self, record: PersonRecord) -> bool:
         """Whether any is left."""

@@ -9,7 +9,7 @@ import pyotp
 
 from webhook.adapters.authenticator_store import Authenticator, PersonRecord
 from webhook.adapters.envelope import Envelope
-from webhook.elevation.factors import WrongAnswerError
+from webhook.elevation.factors import Strength, WrongAnswerError
 from webhook.settings import TotpSettings
 
 TYPE: Final = "totp"
@@ -20,12 +20,17 @@ class Totp:
     """The factor."""
 
     name = TYPE
-    acr = "aal2"
     amr: tuple[str, ...] = ("otp",)
+    phishing_resistant = False
 
-    def __init__(self, settings: TotpSettings, envelope: Envelope) -> None:
+    def __init__(self, settings: TotpSettings, envelope: Envelope, acr: str = "aal2") -> None:
         self._settings = settings
         self._envelope = envelope
+        self.acr = acr
+
+    def strengths(self, record: PersonRecord) -> tuple[Strength, ...]:
+        """Its own, once the person has confirmed one."""
+        return (self,) if self.available_to(record) else ()
 
     def available_to(self, record: PersonRecord) -> bool:
         """Whether the person has confirmed one."""
@@ -54,6 +59,7 @@ class Totp:
                 f"that code was used already; wait up to {wait} s for the next", code="code-already-used"
             )
         authenticator.last_step = step
+        authenticator.last_used_at = now
 
     def begin(self, record: PersonRecord, name: str, now: float) -> tuple[Authenticator, str, str]:
         """A new, unconfirmed authenticator, its secret (base32) and its provisioning URI (otpauth)."""
