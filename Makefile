@@ -43,7 +43,7 @@ lock: $(VENV)/.locked ## write the lock files anew; UPGRADE=1 takes the newest v
 
 .PHONY: clean
 clean: ## remove .venv and what the tools remember
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis .coverage* *.egg-info
+	rm -rf $(VENV) build tests/browser/node_modules .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis .coverage* *.egg-info
 
 # -- is it good?
 
@@ -60,8 +60,21 @@ fmt: venv ## format, and fix what ruff can fix
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+.PHONY: browser
+browser: ## have Chromium and axe-core for the browser tests (Debian's package, as root; axe-core from npm)
+	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null || [ -n "$${CHROMIUM:-}" ] \
+	  || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -qq && apt-get install -qq -y --no-install-recommends chromium >/dev/null; } \
+	  || { echo "the browser tests need Chromium: apt-get install chromium, or set CHROMIUM" >&2; exit 1; }
+	@[ tests/browser/node_modules/axe-core/axe.min.js -nt tests/browser/package-lock.json ] \
+	  || { command -v npm >/dev/null && cd tests/browser && npm ci --silent --ignore-scripts && touch node_modules/axe-core/axe.min.js; } \
+	  || { echo "the browser tests need axe-core: install npm, and run make browser" >&2; exit 1; }
+
+.PHONY: browser-test
+browser-test: programs browser ## run the tests of the page in a real browser; screenshots are in build/screenshots
+	$(BIN)/pytest -m browser
+
 .PHONY: test
-test: programs ## run all tests, with branch coverage
+test: programs browser ## run all tests, with branch coverage
 	$(BIN)/pytest --cov --cov-report=term
 
 .PHONY: unit

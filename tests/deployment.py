@@ -101,6 +101,16 @@ class Deployment:
         for name in names:
             self.programs[name].start(self._guard())
 
+    def restart_elevation(self, **settings: Any) -> None:
+        """Start the elevation server anew, with these settings in its section, and wait until it answers."""
+        self.stop("elevation")
+        file = self.folder / "elevation.yaml"
+        before = yaml.safe_load(file.read_text())
+        kept = {key: before["elevation"][key] for key in ("port", "signingKeyPropagationSeconds")}
+        file.write_text(yaml.safe_dump({**before, "elevation": {**kept, **settings}}))
+        self.start("elevation")
+        self.wait_ready()
+
     def kill(self, *names: str) -> None:
         """Stop servers as a power cut would."""
         for name in names:

@@ -51,6 +51,15 @@ VARIANTS: dict[str, tuple[str, ...]] = {
         "metrics.enabled=true",
         "metrics.serviceAnnotations.a=b",
     ),
+    "with a page": (
+        "elevation.page.origin=https://stepup.example.com:8443",
+        "elevation.page.rpId=example.com",
+        "elevation.page.ingress.enabled=true",
+        "elevation.page.ingress.className=nginx",
+        "elevation.page.ingress.tlsSecret=stepup-page",
+        "elevation.page.ingress.annotations.a=b",
+        "elevation.assurance.recovery=aal1",
+    ),
     "under another name": ("fullnameOverride=guard",),
 }
 
@@ -290,6 +299,22 @@ def test_cert_manager_takes_the_certificates_over(render: Render) -> None:
     assert {one["spec"]["issuerRef"]["name"] for one in of_kind(foreign, "Certificate")} == {"corporate"}
 
 
+def test_the_page_is_on_a_port_and_service_of_its_own_where_there_is_an_origin(
+    objects: Objects, render: Render
+) -> None:
+    assert "kube-stepup-page" not in {one["metadata"]["name"] for one in objects}
+    found = render("elevation.page.origin=https://stepup.example.com", "elevation.page.ingress.enabled=true")
+    (port,) = named(found, "Service", "kube-stepup-page")["spec"]["ports"]
+    containers = named(found, "Deployment", "kube-stepup-elevation")["spec"]["template"]["spec"]["containers"]
+    ports = {one["name"]: one["containerPort"] for one in containers[0]["ports"]}
+    settings = settings_of(found)
+    assert ports[port["targetPort"]] == settings.elevation.page.port != settings.elevation.port
+    assert "kube-stepup-page.kube-stepup.svc" in settings.controller.serving_dns_names
+    (rule,) = named(found, "Ingress", "kube-stepup-page")["spec"]["rules"]
+    assert rule["host"] == settings.elevation.page.relying_party == "stepup.example.com"
+    assert rule["http"]["paths"][0]["backend"]["service"]["name"] == "kube-stepup-page"
+
+
 def test_without_cert_manager_none_of_its_objects_is_rendered(objects: Objects) -> None:
     assert not [one for one in objects if one["apiVersion"].startswith("cert-manager.io/")]
 
@@ -312,6 +337,12 @@ def test_without_cert_manager_none_of_its_objects_is_rendered(objects: Objects) 
         ("admission.readTargets[0].resources={secrets}", "/admission/readTargets/0"),
         ("elevation.signingAlgorithm=HS256", "/elevation/signingAlgorithm"),
         ("elevation.requestHeader.caFingerprints={aa:bb}", "/elevation/requestHeader/caFingerprints/0"),
+        ("elevation.page.origin=http://stepup.example.com", "/elevation/page/origin"),
+        ("elevation.page.origin=https://stepup.example.com/path", "/elevation/page/origin"),
+        ("elevation.page.ingress.enabled=true", "elevation.page.origin is required"),
+        ("elevation.assurance.totp=aal4", "/elevation/assurance/totp"),
+        ("elevation.assurance.sms=aal1", "sms"),
+        ("elevation.webauthn.attestationRoots={yubico}", "/elevation/webauthn/attestationRoots/0"),
         ("admision.replicas=3", "admision"),
     ],
 )
