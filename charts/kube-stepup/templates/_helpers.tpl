@@ -98,8 +98,15 @@ elevation:
     lifetimeSeconds: {{ .Values.approvals.lifetimeSeconds | int64 }}
     minFactorAgeSeconds: {{ .Values.approvals.minFactorAgeSeconds | int64 }}
     personKey: {{ .Values.approvals.personKey | quote }}
+  assurance: {{ toJson .Values.elevation.assurance }}
   totp:
     issuer: {{ .Values.elevation.totp.issuer | quote }}
+  webauthn: {{ toJson .Values.elevation.webauthn }}
+  page:
+    port: 8446
+    origin: {{ .Values.elevation.page.origin | quote }}
+    rpId: {{ .Values.elevation.page.rpId | quote }}
+    localhost: {{ .Values.elevation.page.localhost }}
   requestHeader:
     caFingerprints: {{ toJson .Values.elevation.requestHeader.caFingerprints }}
 notices:
@@ -118,6 +125,9 @@ controller:
   clusterDomain: {{ .Values.certificates.clusterDomain }}
   admissionService: {{ $fullname }}-admission
   elevationService: {{ $fullname }}-elevation
+  {{- if .Values.elevation.page.origin }}
+  servingDnsNames: [{{ $fullname }}-page.{{ .Release.Namespace }}.svc]
+  {{- end }}
   webhookConfiguration: {{ $fullname }}
   ownerClusterRole: {{ $fullname }}-controller
   pathSecret: {{ $fullname }}-webhook-path

@@ -23,7 +23,7 @@ from webhook.core.operation import Action, Target
 from webhook.core.policy import Policy
 from webhook.core.request import UserInfo
 from webhook.core.workloads import CLUSTER
-from webhook.elevation.exchange import BURST, PipelineToken
+from webhook.elevation.exchange import BURST
 
 ROBOT = "system:serviceaccount:ci:deployer"
 CREDENTIAL = "JTI=robot"
@@ -294,12 +294,6 @@ async def test_neither_token_is_ever_written_down(
     assert lines[1]["code"] == "token-replayed"
     assert token not in str(audit_lines())
     assert status["assertion"] not in str(audit_lines())
-
-
-def test_no_person_can_answer_a_challenge_as_a_pipeline() -> None:
-    assert not PipelineToken().available_to(None)
-    with pytest.raises(NotImplementedError):
-        PipelineToken().accept(None, "000000", 0)
 
 
 async def test_the_factor_of_pipelines_is_none_of_the_challenges(replica: Server) -> None:
