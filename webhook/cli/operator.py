@@ -98,8 +98,17 @@ def kubectl_with(given: list[str] | None) -> Kubectl:
     Raises:
         ElevateError: one is no global flag.
     """
+    return Kubectl(kubectl_flags(given))
+
+
+def kubectl_flags(given: list[str] | None) -> tuple[str, ...]:
+    """The global flags that were given.
+
+    Raises:
+        ElevateError: one is none.
+    """
     found = flags.split(given or [])
     if found.rest or found.namespace:
         # Left out, it would be another cluster that is operated on.
         raise ElevateError(f"--kubectl: {' '.join(found.rest) or '--namespace'} is no global flag of kubectl's", USAGE)
-    return Kubectl(found.flags)
+    return tuple(found.flags)

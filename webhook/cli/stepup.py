@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from webhook.cli import guard, operator, policy
+from webhook.cli import ci, guard, operator, policy
 from webhook.cli.exits import ElevateError
 
 app = typer.Typer(
@@ -17,6 +17,7 @@ app = typer.Typer(
 )
 app.add_typer(policy.app, name="policy")
 app.add_typer(guard.app, name="guard")
+app.add_typer(ci.app, name="ci")
 operator.add_to(app)
 
 

@@ -8,7 +8,7 @@ shown as the elevation service says it, before it is given.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from typing import Any, Final
@@ -16,7 +16,7 @@ from typing import Any, Final
 from webhook.cli import flags
 from webhook.cli.about import About, Claim, Cluster, about, objection
 from webhook.cli.child import Child
-from webhook.cli.elevation import annotate, can_be_annotated, say, step_up
+from webhook.cli.elevation import SteppedUp, annotate, can_be_annotated, say, step_up
 from webhook.cli.exits import REFUSED, ElevateError
 from webhook.cli.kinds import resource_of
 from webhook.cli.kubectl import Kubectl
@@ -24,6 +24,8 @@ from webhook.cli.refusals import Refusals
 from webhook.cli.replay import Input
 from webhook.cli.targets import Wanted, details_of, own_namespace
 
+Prove = Callable[[Kubectl, list[dict[str, Any]], str], SteppedUp]
+"""Steps up: with this kubectl, for these details, for this reason."""
 ROUNDS: Final = 5
 HELM_UNINSTALL: Final = frozenset({"uninstall", "del", "delete", "un"})
 HELM_DEBUG: Final = "HELM_DEBUG"
@@ -38,8 +40,19 @@ NOT_REPLAYED: Final = (
 )
 
 
-def run(command: Sequence[str], *, reason: str, carrier: str, factor: str = "", own_flags: Sequence[str]) -> int:
+def run(
+    command: Sequence[str],
+    *,
+    reason: str,
+    carrier: str,
+    factor: str = "",
+    own_flags: Sequence[str],
+    prove: Prove | None = None,
+) -> int:
     """Run a command with step-ups as it needs them; its exit code.
+
+    Args:
+        prove: steps up; as a person does, by default.
 
     Raises:
         ElevateError: it was refused and the step-up did not succeed; what it printed has been shown.
@@ -72,7 +85,7 @@ def run(command: Sequence[str], *, reason: str, carrier: str, factor: str = "", 
                 say(HELM_RECORD)
                 return exit_code
             try:
-                _elevate(kubectl, fresh, reason, carrier, factor)
+                _elevate(kubectl, fresh, reason, carrier, prove or _by_factor(factor))
             except BaseException:
                 refusals.show()
                 raise
@@ -145,12 +158,16 @@ def _cluster(kubectl: Kubectl) -> Cluster:
     return Cluster(cache(lambda: own_namespace(kubectl)), cache(resource))
 
 
-def _elevate(kubectl: Kubectl, wanted: list[Wanted], reason: str, carrier: str, factor: str) -> None:
+def _by_factor(factor: str) -> Prove:
+    return lambda kubectl, details, reason: step_up(kubectl, details, reason, factor)
+
+
+def _elevate(kubectl: Kubectl, wanted: list[Wanted], reason: str, carrier: str, prove: Prove) -> None:
     details: list[dict[str, Any]] = []
     for one in wanted:
         details += details_of(one, kubectl, must_exist=False)
     given = reason or next((one.reason for one in wanted if one.reason), "")
-    result = step_up(kubectl, details, given, factor)
+    result = prove(kubectl, details, given)
     if not result.name:
         raise ElevateError(
             f"{result.why_not}; if the command talks to another cluster than this, give `kubectl elevate` the same --context or"

@@ -25,6 +25,7 @@ from webhook.adapters.signing_keys import SigningKeys
 from webhook.core.assertion import Expected
 from webhook.core.identity import ImpersonatingProxies
 from webhook.elevation import discovery
+from webhook.elevation.approval_notices import ApprovalNotices
 from webhook.elevation.approval_routes import add_approvals
 from webhook.elevation.bodies import (
     Answer,
@@ -41,6 +42,7 @@ from webhook.elevation.exchange import Exchange, exchange_object
 from webhook.elevation.factors import available
 from webhook.elevation.factors.totp import Totp
 from webhook.elevation.front_proxy import FrontProxy
+from webhook.elevation.granting import Granting
 from webhook.elevation.http import ASGIApp, Gate, json_response, on_error, posted, requester
 from webhook.elevation.listing import list_response, one_response
 from webhook.elevation.minting import Mint
@@ -143,8 +145,11 @@ class Services:
                 fetch=fetch,
             ),
             mint,
+            Granting(elevations, mint, Seals(envelope), options.approvals.lifetime_seconds),
             needs,
+            ApprovalNotices(self.notices.tell),
             max_lifetime_seconds=options.workload_max_lifetime_seconds,
+            person_key=options.approvals.person_key,
             clock=clock,
         )
         self.reviews = ElevationReviews(

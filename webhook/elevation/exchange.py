@@ -20,10 +20,14 @@ from webhook.core.assertion import AuthorizationDetail
 from webhook.core.identity import is_bound_service_account, service_account_of
 from webhook.core.requirement import Requirement, merged
 from webhook.core.workloads import ACR, AMR, CLUSTER, WorkloadIdentity
+from webhook.elevation.approval_notices import ApprovalNotices
+from webhook.elevation.approvers import USERNAME, person_of
 from webhook.elevation.asking import MAX_RECORDED_GROUPS, check_reason, check_scope
 from webhook.elevation.bodies import WantedExchange, invalid
+from webhook.elevation.factors import Proof as FactorProof
+from webhook.elevation.granting import Granting
 from webhook.elevation.identity import Requester
-from webhook.elevation.lifecycle import rfc3339
+from webhook.elevation.lifecycle import AWAITING, rfc3339
 from webhook.elevation.minting import Mint, Minted
 from webhook.elevation.needs import Needs
 from webhook.elevation.pace import Pace
@@ -31,6 +35,7 @@ from webhook.elevation.resources import GROUP_VERSION
 from webhook.elevation.views import audit_elevation, wanted_spec
 from webhook.errors import ConflictError, RequestError
 
+FACTOR: Final = "workload"  # stands in records where a person's factor does
 BURST: Final = 20
 PER_MINUTE: Final = 6.0
 MAX_CLAIM_LETTERS: Final = 256
@@ -39,15 +44,6 @@ EXTRA: Final = "authentication.kubernetes.io/"
 ISSUED_TYPE: Final = "urn:ietf:params:oauth:token-type:jwt"  # RFC 8693 section 3
 
 JSON = dict[str, Any]
-
-
-class PipelineToken:
-    """Stands where a person's proof does."""
-
-    name = "workload"
-    acr = ACR
-    amr: tuple[str, ...] = AMR
-    phishing_resistant = False
 
 
 class _Proof(msgspec.Struct, frozen=True):
@@ -64,6 +60,7 @@ class Exchange:
 
     Args:
         max_lifetime_seconds: the longest life of a pipeline's assertion.
+        person_key: what tells people apart, for approvals.
         clock: seconds since the epoch.
     """
 
@@ -72,16 +69,22 @@ class Exchange:
         store: ElevationStore,
         tokens: IdentityTokens,
         mint: Mint,
+        granting: Granting,
         needs: Needs,
+        notices: ApprovalNotices,
         *,
         max_lifetime_seconds: int,
+        person_key: str,
         clock: Callable[[], float],
     ) -> None:
         self._store = store
         self._tokens = tokens
         self._mint = mint
+        self._granting = granting
         self._needs = needs
-        self._max_lifetime_seconds = max_lifetime_seconds
+        self._notices = notices
+        self._longest = max_lifetime_seconds
+        self._person_key = person_key
         self._clock = clock
         self._pace = Pace(BURST, PER_MINUTE, clock)
 
@@ -94,7 +97,7 @@ class Exchange:
         wanted.checked()
         if not requester.credential_id:
             text = "your Kubernetes credential has no id (impersonation has none), so nothing can be bound to it"
-            raise RequestError(text, code="no-credential", status=403, reason="Forbidden")
+            raise RequestError(text, code="no-credential-id", status=403, reason="Forbidden")
         self._pace.take(requester.username)
         try:
             return await self._exchange(requester, wanted)
@@ -114,29 +117,13 @@ class Exchange:
         check_scope(details, merged(taking))
         check_reason(wanted.reason, taking)
         spec = self._record(requester, wanted, details, proof, taking)
-        self._mint.check_size(spec)
-        elevation, minted = await self._granted(requester, spec, proof, taking)
-        audit_elevation(
-            "elevation-granted",
-            requester,
-            elevation,
-            outcome="granted",
-            factor=PipelineToken.name,
-            acr=minted.acr,
-            expires_at=rfc3339(minted.expires_at),
-            workload=spec["workload"],
-        )
+        self._mint.check_size(spec, taking)
+        elevation = await self._created(requester, spec, proof)
+        now = self._clock()
+        proven = FactorProof(FACTOR, ACR, AMR, phishing_resistant=False, authenticated_at=now)
+        minted = await self._granting.proven(elevation, proven, taking, now)
         left = {one.policy for one in requirements} - {one.policy for one in taking}
-        return {
-            "phase": "Granted",
-            "elevation": elevation["metadata"]["name"],
-            "assertion": minted.token,
-            "issuedTokenType": ISSUED_TYPE,
-            "expiresAt": rfc3339(minted.expires_at),
-            "policies": sorted({one.policy for one in taking}),
-            "notMet": sorted(left),
-            "challenge": merged(taking).to_dict(),
-        }
+        return {**self._outcome(requester, elevation, minted, taking), "notMet": sorted(left)}
 
     async def _proof(self, requester: Requester, wanted: WantedExchange) -> _Proof:
         if not wanted.subject_token:
@@ -147,7 +134,7 @@ class Exchange:
             raise RequestError("the token ends at once", code="token-refused", status=403, reason="Forbidden")
         identity = WorkloadIdentity(issuer=token.issuer.issuer, subject=token.subject, claims=token.claims)
         recorded = _recorded(token.claims, token.issuer.recorded_claims)
-        return _Proof(identity, seconds, recorded, _name_of(token.once))
+        return _Proof(identity, min(seconds, self._longest), recorded, _name_of(token.once))
 
     def _own_proof(self, requester: Requester) -> _Proof:
         """The caller's own service account, whose token the API server has verified: it says in which pod it is."""
@@ -163,7 +150,7 @@ class Exchange:
         if all(node.values()):
             claims["node"] = node
         identity = WorkloadIdentity(issuer=CLUSTER, subject=user.username, claims=claims, service_account=account)
-        return _Proof(identity, self._max_lifetime_seconds, {"pod": pod["name"], "podUID": pod["uid"]})
+        return _Proof(identity, self._longest, {"pod": pod["name"], "podUID": pod["uid"]})
 
     def _record(
         self,
@@ -174,8 +161,12 @@ class Exchange:
         taking: list[Requirement],
     ) -> JSON:
         met = [one.workloads.key for one in taking if one.workloads]
+        groups = list(requester.user.groups[:MAX_RECORDED_GROUPS])
+        # Nobody is behind a pipeline whom an approver could be: where people are told apart by more than names, it is itself.
+        person = person_of(requester.user, self._person_key) or requester.username
+        who = {} if self._person_key == USERNAME else {"person": person}
         return {
-            "user": {"username": requester.username, "groups": list(requester.user.groups[:MAX_RECORDED_GROUPS])},
+            "user": {"username": requester.username, "groups": groups, **who},
             "credentialID": requester.credential_id,
             "sessionID": "",
             "details": [msgspec.to_builtins(one) for one in details],
@@ -187,34 +178,40 @@ class Exchange:
                 "subject": proof.identity.subject,
                 "met": met,
                 "claims": proof.recorded,
+                "lifetimeSeconds": proof.seconds if not any(one.approvals for one in taking) else self._longest,
             },
         }
 
-    async def _granted(
-        self, requester: Requester, spec: JSON, proof: _Proof, taking: list[Requirement]
-    ) -> tuple[JSON, Minted]:
+    async def _created(self, requester: Requester, spec: JSON, proof: _Proof) -> JSON:
         try:
-            elevation = await self._store.create(requester.username, spec, proof.name)
+            return await self._store.create(requester.username, spec, proof.name)
         except ConflictError as error:
             text = "this token was exchanged before; each is good once, so get a new one"
             raise RequestError(text, code="token-replayed", status=403, reason="Forbidden") from error
-        longest = min(proof.seconds, self._max_lifetime_seconds)
-        bounded = [msgspec.structs.replace(one, max_age_seconds=min(one.max_age_seconds, longest)) for one in taking]
-        minted = self._mint.sign(elevation, PipelineToken(), bounded, self._clock())
-        status = {
+
+    def _outcome(self, requester: Requester, elevation: JSON, minted: Minted | None, taking: list[Requirement]) -> JSON:
+        name, challenge = elevation["metadata"]["name"], merged(taking)
+        found = {"elevation": name, "policies": list(challenge.policies), "challenge": challenge.to_dict()}
+        if minted is None:
+            approvals = [one.to_dict() for one in challenge.approvals]
+            self._audit("approval-wanted", requester, elevation, outcome="pending", approvals=approvals)
+            self._notices.wanted(elevation, taking)
+            text = f"waits for {' and '.join(one.describe() for one in challenge.approvals)}"
+            return {**found, "phase": AWAITING, "message": text}
+        ends = rfc3339(minted.expires_at)
+        self._audit("elevation-granted", requester, elevation, outcome="granted", acr=minted.acr, expires_at=ends)
+        return {
+            **found,
             "phase": "Granted",
-            "factor": PipelineToken.name,
-            "acr": minted.acr,
-            "amr": list(minted.amr),
-            "authTime": rfc3339(minted.auth_time),
-            "issuedAt": rfc3339(minted.auth_time),
-            "expiresAt": rfc3339(minted.expires_at),
-            "requirement": merged(taking).to_dict(),
             "assertion": minted.token,
-            "uses": [],
+            "issuedTokenType": ISSUED_TYPE,
+            "expiresAt": ends,
         }
-        await self._store.set_status(elevation, status)
-        return elevation, minted
+
+    @staticmethod
+    def _audit(event: str, requester: Requester, elevation: JSON, **fields: Any) -> None:
+        workload = elevation["spec"]["workload"]
+        audit_elevation(event, requester, elevation, factor=FACTOR, workload=workload, **fields)
 
     def _audit_refusal(self, requester: Requester, wanted: WantedExchange, error: RequestError) -> None:
         audit(

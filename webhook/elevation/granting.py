@@ -58,6 +58,7 @@ class Granting:
         Raises:
             RequestError: the record was answered or revoked meanwhile.
         """
+        requirements = _bounded(elevation, requirements)
         approvals = self.approvals_of(elevation)
         if is_complete(requirements, approvals, elevation):
             return await self._grant(elevation, proof, requirements, approvals, now, {})
@@ -83,6 +84,7 @@ class Granting:
         Raises:
             ConflictError: somebody changed the record first.
         """
+        requirements = _bounded(elevation, requirements)
         with_entries = {**elevation, "status": {**elevation["status"], "approvals": entries}}
         approvals = self.approvals_of(with_entries)
         proof = self._seals.proof_of(elevation)
@@ -142,6 +144,14 @@ class Granting:
             await self._store.set_status(elevation, status)
         except ConflictError as error:
             raise changed_meanwhile() from error
+
+
+def _bounded(elevation: JSON, requirements: list[Requirement]) -> list[Requirement]:
+    """A pipeline's assertion lives no longer than its record says, however patient the policies are."""
+    longest = (elevation["spec"].get("workload") or {}).get("lifetimeSeconds")
+    if longest is None:
+        return requirements
+    return [msgspec.structs.replace(one, max_age_seconds=min(one.max_age_seconds, longest)) for one in requirements]
 
 
 def missing(requirements: Sequence[Requirement], approvals: Sequence[Approval], elevation: JSON) -> list[Missing]:

@@ -13,6 +13,7 @@ from webhook.adapters.signing_keys import SigningKeys
 from webhook.core.approvals import Approval
 from webhook.core.assertion import DETAIL_TYPE, MAX_TOKEN_BYTES, TOKEN_TYPE, AuthorizationDetail
 from webhook.core.requirement import Requirement
+from webhook.core.workloads import WorkloadClaims
 from webhook.elevation.factors import Strength
 from webhook.errors import RequestError
 
@@ -114,8 +115,13 @@ class Mint:
             "authorization_details": [_claim(detail) for detail in spec["details"]],
             **({"cnf": confirmation} if confirmation else {}),
             **({"reason": spec["reason"]} if spec.get("reason") else {}),
-            **({"workload": spec["workload"]} if spec.get("workload") else {}),
+            **({"workload": _workload(spec["workload"])} if spec.get("workload") else {}),
         }
+
+
+def _workload(recorded: dict[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = msgspec.to_builtins(msgspec.convert(recorded, WorkloadClaims))
+    return found
 
 
 def _approval_letters(requirements: Iterable[Requirement]) -> float:

@@ -94,6 +94,8 @@ elevation:
   pendingLifetimeSeconds: {{ .Values.elevation.pendingLifetimeSeconds | int64 }}
   maxPendingPerUser: {{ .Values.elevation.maxPendingPerUser | int64 }}
   keepRecordSeconds: {{ .Values.elevation.keepRecordSeconds | int64 }}
+  workloadIssuers: {{ toJson .Values.elevation.workloadIssuers }}
+  workloadMaxLifetimeSeconds: {{ .Values.elevation.workloadMaxLifetimeSeconds | int64 }}
   approvals:
     lifetimeSeconds: {{ .Values.approvals.lifetimeSeconds | int64 }}
     minFactorAgeSeconds: {{ .Values.approvals.minFactorAgeSeconds | int64 }}

@@ -200,7 +200,7 @@ async def test_it_lives_no_longer_than_the_token_the_setting_and_the_policy(
 
 
 async def test_without_a_credential_id_nothing_can_be_bound(replica: Server, issuer: Issuer) -> None:
-    assert refused(await exchange(robot(replica, ""), issuer.token()))[:2] == (403, "no-credential")
+    assert refused(await exchange(robot(replica, ""), issuer.token()))[:2] == (403, "no-credential-id")
 
 
 async def test_where_no_policy_asks_the_token_is_kept(replica: Server, issuer: Issuer) -> None:
