@@ -85,6 +85,9 @@ def shown(request: dict[str, Any]) -> list[str]:
     who = spec["requester"]
     where = f" from {who['clientAddress']}" if who.get("clientAddress") else ""
     lines = [f"{who['username']}{where} asked {_age(request)} ago for:"]
+    if pipeline := who.get("workload"):
+        said = ", ".join(f"{key} {value}" for key, value in (pipeline.get("claims") or {}).items())
+        lines.append(f"  it is a pipeline: {pipeline['subject']} of {pipeline['issuer']} ({said})")
     for one in spec["operations"]:
         change = f": {one['change']}" if one.get("change") else ""
         lines.append(f"  {one['operation']} {one['target']}{change}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import typer
 
@@ -12,6 +12,8 @@ from webhook.cli.kubectl import Kubectl
 from webhook.cli.operator import KubectlFlags, kubectl_flags
 from webhook.cli.pipeline_tokens import Source, source_of
 from webhook.cli.waiting import APPROVED, AWAITING, wait_for_approval
+
+SCOPES: Final = ("object", "namespace")
 
 app = typer.Typer(help="Steps up in a pipeline, by its own token (docs/ci.md).", no_args_is_help=True)
 
@@ -32,6 +34,10 @@ def elevate(
         list[str] | None, typer.Option("--token-env", metavar="NAME", help="A variable with a token; may be repeated.")
     ] = None,
     token_file: Annotated[str, typer.Option("--token-file", help="A file with a token, read for each exchange.")] = "",
+    scope: Annotated[
+        str,
+        typer.Option(help="object, or namespace: one exchange for all that is done there, where policies allow it."),
+    ] = "object",
     reason: Annotated[str, typer.Option("--reason", "-r", help="Why; recorded, and demanded by some policies.")] = "",
     kubectl: KubectlFlags = None,
 ) -> None:
@@ -40,18 +46,29 @@ def elevate(
 
     if not command:
         raise ElevateError("what is to be run? stepup ci elevate --audience CLUSTER -- COMMAND", USAGE)
+    if scope not in SCOPES:
+        raise ElevateError(f"--scope: must be {' or '.join(SCOPES)}", USAGE)
     source = source_of(issuer, audience, token_env or [], token_file)
     code = wrapper.run(
-        command, reason=reason, carrier="record", own_flags=kubectl_flags(kubectl), prove=Exchanges(source)
+        command,
+        reason=reason,
+        carrier="record",
+        own_flags=kubectl_flags(kubectl),
+        prove=Exchanges(source, whole_namespace=scope == SCOPES[1]),
     )
     raise typer.Exit(code)
 
 
 class Exchanges:
-    """Proves by exchanging tokens of a source, one for each proof."""
+    """Proves by exchanging tokens of a source, one for each proof.
 
-    def __init__(self, source: Source) -> None:
+    Args:
+        whole_namespace: prove each operation for all of its namespace, so that one token does for a command.
+    """
+
+    def __init__(self, source: Source, *, whole_namespace: bool = False) -> None:
         self._source = source
+        self._whole_namespace = whole_namespace
 
     def __call__(self, kubectl: Kubectl, details: list[dict[str, Any]], reason: str) -> SteppedUp:
         """Prove what is to be done.
@@ -59,6 +76,7 @@ class Exchanges:
         Raises:
             ElevateError: there is no token, or it does not do.
         """
+        details = _widened(details) if self._whole_namespace else details
         token = self._source()
         spec = {"details": details, "reason": reason, **({"subjectToken": token} if token else {})}
         status = kubectl.create("tokenexchanges", "TokenExchange", spec)["status"]
@@ -74,3 +92,9 @@ class Exchanges:
             text = "it was approved when the pipeline's proof was too old already; run it again, or have maxAge longer"
             raise ElevateError(text, REFUSED, "authentication-too-old")
         return SteppedUp(status["elevation"], status["expiresAt"], status.get("assertion", ""), status["challenge"])
+
+
+def _widened(details: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    pairs = dict.fromkeys((one["operation"], one["namespace"]) for one in details if one.get("namespace"))
+    wide = [{"operation": operation, "namespace": name, "scope": "Namespace"} for operation, name in pairs]
+    return [*wide, *(one for one in details if not one.get("namespace"))]

@@ -36,6 +36,7 @@ def approval_request(
                 "username": spec["user"]["username"],
                 "clientAddress": spec.get("clientAddress", ""),
                 "userAgent": spec.get("userAgent", ""),
+                **({"workload": spec["workload"]} if spec.get("workload") else {}),
             },
             "reason": spec.get("reason", ""),
             "operations": operations(spec["details"]),

@@ -159,7 +159,7 @@ RESOURCES: Final = (
         description="Requests of others that wait for an approval which you can give.",
         spec=_object(
             "What it is for, exactly.",
-            requester=_object("Who asks: username, clientAddress, userAgent."),
+            requester=_object("Who asks: username, clientAddress, userAgent; of a pipeline, workload."),
             reason=_text("Why, in their words."),
             operations=_array(
                 "Each operation on each target, with its change where that is bound; otherwise: any change.",

@@ -301,3 +301,50 @@ async def test_the_factor_of_pipelines_is_none_of_the_challenges(replica: Server
     name = await alice.ask()
     answer = await alice.post(f"elevationrequests/{name}/answer", {"factor": "workload", "code": "x"})
     assert refused(answer) == (422, "invalid", "spec.factor")
+
+
+class TestApprovals:
+    """A deployment to production that a person releases."""
+
+    RULE: ClassVar = rule(FROM_MAIN, maxAge="10m", approvals={"count": 1, "groups": ["sre-leads"]})
+
+    async def waiting(self, start: Start, kube: FakeKube, issuer: Issuer, **token: Any) -> tuple[Server, str]:
+        await enforce(kube, policy(rules=[self.RULE]))
+        server = await begin(start, issuer, approvals={"minFactorAgeSeconds": 0})
+        status = said(await exchange(robot(server), issuer.token(**token)))
+        assert status["phase"] == "AwaitingApproval"
+        assert "assertion" not in status
+        assert "sre-leads" in status["message"]
+        return server, status["elevation"]
+
+    async def approve(self, server: Server, name: str) -> dict[str, Any]:
+        leader = await server.person("bob", "sre-leads", credential="X509SHA256=bob").enrol()
+        shown = (await leader.get(f"approvalrequests/{name}")).json()
+        spec = {"factor": "totp", "code": leader.code(), "seen": shown["status"]["seen"]}
+        return said(await leader.post(f"elevationrequests/{name}/approve", spec))
+
+    async def test_a_person_releases_what_a_pipeline_asked_for(
+        self, start: Start, kube: FakeKube, issuer: Issuer, clock: Clock
+    ) -> None:
+        server, name = await self.waiting(start, kube, issuer, exp=STARTED + 60)
+        clock.advance(120)  # the token has ended meanwhile; it was exchanged in time
+        assert (await self.approve(server, name))["phase"] == "Granted"
+        claims = plain(kube.objects[own_path("elevations", name)]["status"]["assertion"])
+        assert (claims["acr"], claims["cnf"]) == ("workload", {"credential_id": CREDENTIAL})
+        assert [one["by"] for one in claims["approvals"]] == ["bob"]
+        assert (claims["auth_time"], claims["exp"]) == (STARTED, STARTED + 600)
+        assert set(claims["workload"]) == {"issuer", "subject", "met", "claims"}
+
+    async def test_the_approver_sees_which_pipeline_it_is(self, start: Start, kube: FakeKube, issuer: Issuer) -> None:
+        server, name = await self.waiting(start, kube, issuer)
+        leader = server.person("bob", "sre-leads", credential="X509SHA256=bob")
+        shown = (await leader.get(f"approvalrequests/{name}")).json()["spec"]["requester"]["workload"]
+        assert (shown["issuer"], shown["claims"]["repository"]) == (PIPELINES, "acme/shop")
+
+    async def test_until_then_nothing_is_signed_and_the_token_is_used_up(
+        self, start: Start, kube: FakeKube, issuer: Issuer
+    ) -> None:
+        token = issuer.token(jti="one")
+        server, name = await self.waiting(start, kube, issuer, jti="one")
+        assert "assertion" not in kube.objects[own_path("elevations", name)]["status"]
+        assert refused(await exchange(robot(server), token))[1] == "token-replayed"
