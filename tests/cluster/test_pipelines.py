@@ -201,7 +201,7 @@ def test_what_was_exchanged_is_for_one_credential(site: Site, job: Job, chart: P
     assert answer.returncode == 0, answer.stderr
     command = ("kubectl", "set", "image", "deploy/shop", "c=shop:2", "-n", "prod")
     refused = another(site, tmp_path).run(*command)
-    assert "exchanged for another credential" in refused.stderr
+    assert REFUSED in refused.stderr  # the same change, from the same account by another token
     alice = site.deployment.cluster.kubectl("set", "image", "deploy/shop", "c=evil", "-n", "prod", user="alice")
     assert REFUSED in alice.stderr
     assert job.run(*command).returncode == 0
