@@ -18,6 +18,11 @@ from webhook.core.policy import Policy
 from webhook.errors import PolicyError
 
 CRDS = Path(__file__).parents[2] / "charts" / "kube-stepup" / "files" / "crds"
+TRUE = [{"expression": "true"}]
+WORKLOADS = [
+    {"issuer": "https://token.example.com", "audience": "prod", "conditions": [{"expression": "claims.ref == 'main'"}]},
+    {"serviceAccounts": ["ci/deployer"]},
+]
 Object = dict[str, Any]
 Edit = Callable[[Object], object]
 POLICY: Object = {
@@ -41,7 +46,7 @@ POLICY: Object = {
             "breakGlass": {"groups": ["incident-commanders"]},
         },
         "rules": [
-            {"name": "destroy", "operations": ["delete"]},
+            {"name": "destroy", "operations": ["delete"], "workloads": WORKLOADS},
             {
                 "name": "release",
                 "operations": ["deploy", "scale"],
@@ -79,6 +84,13 @@ ELEVATION: Object = {
             }
         ],
         "reason": "OPS-7",
+        "workload": {
+            "issuer": "https://i",
+            "subject": "s",
+            "met": ["p/r#0"],
+            "claims": {"ref": "main"},
+            "lifetimeSeconds": 9,
+        },
     },
 }
 KEY: Object = {
@@ -333,6 +345,21 @@ BAD_POLICIES: dict[str, tuple[Edit, str, str]] = {
         lambda o: expression(o, 0).update(operator="Equals"),
         "spec.match.namespaceSelector.matchExpressions[0].operator",
         '"NotIn"',
+    ),
+    "a workload that is nobody": (
+        lambda o: o["spec"]["rules"][0].update(workloads=[{}]),
+        "spec.rules[0].workloads[0]",
+        "either an issuer or serviceAccounts",
+    ),
+    "an issuer in the clear": (
+        lambda o: o["spec"]["rules"][0].update(workloads=[{"issuer": "http://a.example.com", "conditions": TRUE}]),
+        "spec.rules[0].workloads[0].issuer",
+        "https://",
+    ),
+    "everybody's pipelines": (
+        lambda o: o["spec"]["rules"][0].update(workloads=[{"issuer": "https://a.example.com"}]),
+        "spec.rules[0].workloads[0]",
+        "which of the issuer's tokens",
     ),
     "field that does not exist": (lambda o: o["spec"].update(approvals=1), "spec.approvals", "unknown field"),
 }

@@ -6,8 +6,11 @@ import base64
 import hashlib
 import hmac
 import json
+import re
 import sys
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,9 +25,10 @@ from tests.controlplane.cluster import Finished
 from tests.deployment import AUDIENCE, ROOT, Deployment
 from tests.fakes.issuer import Issuer
 from tests.fakes.issuer_server import JOB_BEARER, IssuerServer
-from tests.people import API, GROUP_VERSION
+from tests.people import API, GROUP_VERSION, Person
 
 REFUSED = "needs a step-up"
+SECONDS = 30.0
 MAIN = "claims.repository == 'acme/shop' && claims.ref == 'refs/heads/main'"
 PEOPLE_DO = ["delete", "scale", "exec", "drain", "access"]
 RUNNER = {
@@ -36,6 +40,7 @@ RUNNER = {
 OBJECTS = [
     {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "ci"}},
     {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "prod", "labels": {"env": "prod"}}},
+    {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "released", "labels": {"env": "released"}}},
     {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "deployer", "namespace": "ci"}},
     RUNNER,
     {
@@ -115,7 +120,9 @@ def site(programs: Programs) -> Iterator[Site]:
             authority = cluster.workdir / "issuer-ca.crt"
             authority.write_bytes(cluster.credentials.serving_ca.certificate)
             trusted = {"issuer": server.issuer.url, "caBundle": authority.read_text()}
-            with Deployment(cluster, overrides={"elevation": {"workloadIssuers": [trusted]}}) as running:
+            options = {"workloadIssuers": [trusted], "approvals": {"minFactorAgeSeconds": 0}}
+            approvers = ("approvals.groups={sre-leads}",)
+            with Deployment(cluster, overrides={"elevation": options}, values=approvers) as running:
                 cluster.apply(yaml.safe_dump_all(OBJECTS))
                 match = {"namespaceSelector": {"matchLabels": {"env": "prod"}}, "exempt": {"users": [ADMIN]}}
                 workloads = [
@@ -130,7 +137,12 @@ def site(programs: Programs) -> Iterator[Site]:
                     {"name": "by-hand", "operations": PEOPLE_DO, "require": {"reason": {"required": True}}},
                 ]
                 running.apply_policy(policy(match=match, rules=rules))
+                leads = {"count": 1, "groups": ["sre-leads"]}
+                release = {**rules[0], "require": {"maxAge": "10m", "approvals": leads}}
+                match = {**match, "namespaceSelector": {"matchLabels": {"env": "released"}}}
+                running.apply_policy(policy("released", match=match, rules=[release]))
                 running.wait_guarded("prod")
+                running.wait_guarded("released")
                 yield Site(running, server, authority)
 
 
@@ -262,3 +274,21 @@ def test_a_service_account_in_its_pod_needs_no_other_token(site: Site, tmp_path:
     passed = inside.elevate(*helm(site, chart, "shop:1"), options=("--issuer", "pod"))
     assert passed.returncode == 0, passed.stderr
     assert image(site) == "shop:1"
+
+
+def test_a_person_releases_what_a_pipeline_deploys(site: Site, job: Job) -> None:
+    leader = Person(site.deployment, groups=("devs", "sre-leads")).enrol()
+    command = ("kubectl", "create", "deployment", "shop", "--image=shop:1", "-n", "released")
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(job.elevate, *command)
+        deadline = time.monotonic() + SECONDS
+        while not (names := re.findall(r"elv-[a-z2-7]{20}", leader.elevate("approvals").stdout)):
+            assert not waiting.done(), waiting.result().stderr
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
+        approved = leader.elevate("approve", names[0])
+        assert approved.returncode == 0, approved.stderr
+        assert "it is a pipeline: repo:acme/shop:ref:refs/heads/main" in approved.stdout + approved.stderr
+        passed = waiting.result(SECONDS)
+    assert passed.returncode == 0, passed.stderr
+    assert "deployment.apps/shop created" in passed.stdout
