@@ -66,7 +66,7 @@ browser: ## have Chromium and axe-core for the browser tests (Debian's package, 
 	  || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -qq && apt-get install -qq -y --no-install-recommends chromium >/dev/null; } \
 	  || { echo "the browser tests need Chromium: apt-get install chromium, or set CHROMIUM" >&2; exit 1; }
 	@[ tests/browser/node_modules/axe-core/axe.min.js -nt tests/browser/package-lock.json ] \
-	  || { command -v npm >/dev/null && cd tests/browser && npm ci --silent --ignore-scripts && touch node_modules/axe-core/axe.min.js; } \
+	  || { { command -v npm >/dev/null || { [ "$$(id -u)" = 0 ] && apt-get install -qq -y --no-install-recommends npm >/dev/null; }; } && cd tests/browser && npm ci --silent --ignore-scripts && touch node_modules/axe-core/axe.min.js; } \
 	  || { echo "the browser tests need axe-core: install npm, and run make browser" >&2; exit 1; }
 
 .PHONY: browser-test
