@@ -75,7 +75,8 @@ browser-test: programs browser ## run the tests of the page in a real browser; s
 
 .PHONY: test
 test: programs browser ## run all tests, with branch coverage
-	$(BIN)/pytest --cov --cov-report=term
+	$(BIN)/pytest -m browser
+	$(BIN)/pytest -m "not browser" --cov --cov-report=term
 
 .PHONY: unit
 unit: venv ## run the tests that need no control plane

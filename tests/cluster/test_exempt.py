@@ -41,7 +41,10 @@ TOKEN_SECONDS = 20.0
 
 @pytest.fixture
 def argocd(site: Site) -> Iterator[Site]:
-    site.deployment.cluster.apply(SETUP, user="robot")
+    cluster = site.deployment.cluster
+    # Another test's namespace of that name may still be on its way out.
+    cluster.kubectl("wait", "--for=delete", "namespace/argocd", "--timeout=60s", user="robot")
+    cluster.apply(SETUP, user="robot")
     yield site
     names = ("clusterrolebinding/argocd", "namespace/argocd")
     for name in names:
