@@ -265,7 +265,7 @@ def test_no_reference_is_lost_and_nothing_leaks() -> None:
 
     def ours() -> int:  # other tests' threads make objects of their own meanwhile
         gc.collect()
-        return sum(type(one).__module__.startswith("webhook.") for one in gc.get_objects())
+        return sum(str(type(one).__module__).startswith("webhook.") for one in gc.get_objects())
 
     before = ours()
     for _ in range(200):

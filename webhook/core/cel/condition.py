@@ -12,7 +12,7 @@ from webhook.core.cel.engine import checked
 from webhook.core.cel.fields import Tree, is_about_target, read_by
 from webhook.core.cel.program import compiled
 from webhook.core.cel.scope import Scope, Step
-from webhook.core.cel.values import CelError, CelLimitError
+from webhook.core.cel.values import CelError, CelLimitError, UnsupportedExpressionError
 from webhook.errors import PolicyError
 
 MAX_CONDITIONS: Final = 16
@@ -156,5 +156,5 @@ def evaluator(node: Node, field: str) -> Step:
     """
     try:
         return compiled(node)
-    except NotImplementedError as error:
+    except UnsupportedExpressionError as error:
         raise PolicyError(f"{error} cannot be had in a step-up policy", field=field) from error

@@ -26,7 +26,17 @@ from webhook.core.cel.ast import (
 from webhook.core.cel.control import SPECIAL, has, is_present, optional_index
 from webhook.core.cel.library import FUNCTIONS
 from webhook.core.cel.scope import Failed, Scope, Step
-from webhook.core.cel.values import TYPE_NAMES, CelError, Optional, TypeValue, is_key, no_overload, type_name, weight
+from webhook.core.cel.values import (
+    TYPE_NAMES,
+    CelError,
+    Optional,
+    TypeValue,
+    UnsupportedExpressionError,
+    is_key,
+    no_overload,
+    type_name,
+    weight,
+)
 
 _RESULT: Final = "@result"
 _COSTLESS: Final = frozenset({"-_", "!_", "size", "type", "dyn", "optional.of", "optional.none"})
@@ -40,7 +50,7 @@ def compiled(node: Node) -> Step:
     """The function that evaluates a tree.
 
     Raises:
-        NotImplementedError: something in it cannot be evaluated here; the text says what.
+        UnsupportedExpressionError: something in it cannot be evaluated here.
     """
     return _Compiler().step(node, {})
 
@@ -67,7 +77,7 @@ class _Compiler:
             case Comprehension():
                 return self._comprehension(node, names)
             case Message():
-                raise NotImplementedError(f"messages such as {node.name}{{}}")
+                raise UnsupportedExpressionError(f"messages such as {node.name}{{}}")
 
     def _select(self, node: Select, names: Names) -> Step:
         operand, field = self.step(node.operand, names), node.field
@@ -97,7 +107,7 @@ class _Compiler:
             return _growing(names[_RESULT], steps[1], FUNCTIONS[name])
         function = FUNCTIONS.get(name)
         if function is None:
-            raise NotImplementedError(f"the function {name}")
+            raise UnsupportedExpressionError(f"the function {name}")
         return _applied(name, function, steps)
 
     def _list(self, node: ListOf, names: Names) -> Step:

@@ -22,6 +22,10 @@ class CelError(Exception):
     """An evaluation failed; ``||`` and ``&&`` may still make something of it."""
 
 
+class UnsupportedExpressionError(Exception):
+    """Something in an expression that Kubernetes evaluates and a step-up policy does not; the text says what."""
+
+
 class CelLimitError(Exception):
     """An evaluation would cost too much; nothing absorbs this."""
 
