@@ -186,14 +186,18 @@ class PolicyIndex:
                 say.about_weakening(action)
                 continue
             there = self._candidates(action, subject)
-            if action.takes is None:
+            if action.takes is None or action.takes.namespace == action.target.namespace:
                 for policy in there:
-                    say.about(policy, action)
+                    say.about(policy, action, along=action.takes is not None)
             else:
-                along = self.where(action.takes)
-                for policy in self._policies.values():
-                    say.about(policy, action, there=policy in there, along=policy in along)
+                self._about_elsewhere(say, action, action.takes, there)
         return Applicable(tuple(say.demands), tuple(say.exempted), tuple(say.broken), say.unknown_labels)
+
+    def _about_elsewhere(self, say: _Say, action: Action, takes: Takes, there: tuple[Policy, ...]) -> None:
+        """What goes along lies elsewhere: Nodes, volumes and definitions, which seldom end."""
+        here, elsewhere = set(map(id, there)), set(map(id, self.where(takes)))
+        for policy in self._policies.values():
+            say.about(policy, action, there=id(policy) in here, along=id(policy) in elsewhere)
 
     def where(self, takes: Takes) -> Iterable[Policy]:
         """The policies that can match where what goes along lies."""

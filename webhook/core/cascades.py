@@ -7,12 +7,12 @@ and is not here (``Action.cascade``).
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
 import msgspec
 
 from webhook.core.operation import DELETE, DRAIN, Action, Takes, Target
-from webhook.core.request import AdmissionRequest
+from webhook.core.request import AdmissionRequest, ObjectHead
 
 ANYWHERE: Final = "*"
 DEFINITIONS: Final = ("apiextensions.k8s.io", "customresourcedefinitions")
@@ -54,19 +54,19 @@ def reaching(rules: Iterable[Asking]) -> frozenset[str]:
     return frozenset(found)
 
 
-def takes(target: Target, old: Mapping[str, Any] | None = None) -> Takes | None:
+def takes(target: Target, head: ObjectHead | None = None) -> Takes | None:
     """What the end of an object takes with it; None when nothing of its kind does.
 
     Args:
-        old: the object; None when nobody knows it, as in planning: then more is taken along rather than less.
+        head: the object's; None when nobody knows it, as in planning: then more is taken along rather than less.
     """
     kind = (target.group, target.resource)
     if owned := OWNED.get(kind):
-        return Takes(owned, target.namespace, None if old is None else _labels(old))
+        return Takes(owned, target.namespace, None if head is None else _labels(head))
     if kind == NODES:
         return Takes(ON_NODES, ANYWHERE)
     if kind == VOLUMES:
-        return _bound(old)
+        return _bound(head)
     if kind == DEFINITIONS:
         plural, _, group = target.name.partition(".")  # the API server holds the name to this form
         return Takes((f"{group}/{plural}",), ANYWHERE) if group else None
@@ -80,9 +80,7 @@ def with_takes(action: Action, request: AdmissionRequest) -> Action:
     kind = (action.target.group, action.target.resource)
     if request.operation == "DELETE" and kind in OWNED and _orphans(request):
         return action
-    known = kind in OWNED or kind == VOLUMES
-    old = (request.old_body() or request.body()) if known else None
-    return msgspec.structs.replace(action, takes=takes(action.target, old))
+    return msgspec.structs.replace(action, takes=takes(action.target, request.old_head() or request.new_head()))
 
 
 def _orphans(request: AdmissionRequest) -> bool:
@@ -91,24 +89,54 @@ def _orphans(request: AdmissionRequest) -> bool:
     return options.propagation_policy == "Orphan" or options.orphan_dependents is True
 
 
-def _labels(owner: Mapping[str, Any]) -> tuple[Mapping[str, str], ...]:
-    """The labels that an owner gives to what it makes: those of its templates."""
-    templates: list[Any] = []
-    spec = owner.get("spec")
-    while isinstance(spec, Mapping):
-        template = spec.get("jobTemplate") or spec.get("template")
-        templates.append(template)
-        spec = template.get("spec") if isinstance(template, Mapping) else None
-    found = [(one.get("metadata") or {}).get("labels") or {} for one in templates if isinstance(one, Mapping)]
-    return tuple(found) or ({},)
+class _Labelled(msgspec.Struct, frozen=True):
+    labels: dict[str, str] | None = None
 
 
-def _bound(volume: Mapping[str, Any] | None) -> Takes | None:
-    if volume is None:
+class _Template(msgspec.Struct, frozen=True):
+    metadata: _Labelled = _Labelled()
+    spec: msgspec.Raw = msgspec.Raw(b"{}")
+
+
+class _Owner(msgspec.Struct, frozen=True, rename="camel"):
+    template: _Template | None = None
+    job_template: _Template | None = None
+
+
+class _Claim(msgspec.Struct, frozen=True):
+    namespace: str = ""
+
+
+class _Volume(msgspec.Struct, frozen=True, rename="camel"):
+    claim_ref: _Claim | None = None
+
+
+_owners = msgspec.json.Decoder(_Owner | None)
+_volumes = msgspec.json.Decoder(_Volume | None)
+
+
+def _labels(owner: ObjectHead) -> tuple[Mapping[str, str], ...] | None:
+    """The labels that an owner gives to what it makes: those of its templates. Only they are decoded, not the pods."""
+    try:
+        spec = _owners.decode(owner.spec) or _Owner()
+        found = [] if spec.job_template is None else [spec.job_template]
+        if found:  # a CronJob's pods are two templates away
+            spec = _owners.decode(found[0].spec) or _Owner()
+    except msgspec.MsgspecError:
+        return None
+    templates = [*found, *([] if spec.template is None else [spec.template])]
+    return tuple(one.metadata.labels or {} for one in templates) or ({},)
+
+
+def _bound(volume: ObjectHead | None) -> Takes | None:
+    try:
+        known = None if volume is None else _volumes.decode(volume.spec) or _Volume()
+    except msgspec.MsgspecError:
+        known = None
+    if known is None:
         return Takes(ON_VOLUMES, ANYWHERE)
-    claim = (volume.get("spec") or {}).get("claimRef") or {}
-    namespace = claim.get("namespace")
-    return Takes(ON_VOLUMES, str(namespace)) if namespace else None
+    namespace = known.claim_ref.namespace if known.claim_ref else ""
+    return Takes(ON_VOLUMES, namespace) if namespace else None
 
 
 def _name(kind: tuple[str, str]) -> str:

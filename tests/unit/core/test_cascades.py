@@ -76,6 +76,28 @@ class TestOwners:
         job = {"spec": {"template": {"metadata": {"labels": {"app": "web"}}}}}
         assert asked(deleted("batch", "cronjobs", named("web", jobTemplate=job)), objectSelector=selector) == ["delete"]
 
+    def test_are_judged_without_a_look_at_the_policies_of_other_namespaces(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        index = PolicyIndex()
+        index.put_namespace("prod", {})
+        for name in ("prod", "other"):
+            index.put_policy(Policy.parse(policy(name, match={"namespaces": [name]}, rules=PODS)))
+        request = decode(deleted("apps", "deployments", deployment()))
+        actions, subject = index.actions_of(request), subject_of(request)
+        first = index.applicable(request.user_info, actions, subject)
+
+        looked_at = []
+        monkeypatch.setattr(Policy, "can_match_namespace", lambda one, *_: looked_at.append(one.name))
+        rules_along = Policy.rules_along
+        monkeypatch.setattr(Policy, "rules_along", lambda one, of: looked_at.append(one.name) or rules_along(one, of))
+        assert index.applicable(request.user_info, actions, subject) == first
+        assert looked_at == ["prod"]
+
+    def test_with_labels_that_cannot_be_read_every_selector_matches(self) -> None:
+        broken = named("web", template={"metadata": {"labels": ["a"]}})
+        assert asked(deleted("apps", "deployments", broken), objectSelector={"matchLabels": {"app": "x"}}) == ["delete"]
+
     def test_conditions_are_on_the_owner(self) -> None:
         def rules(expression: str) -> list[dict[str, Any]]:
             return [{**PODS[0], "conditions": [{"expression": expression}]}]
