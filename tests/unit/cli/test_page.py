@@ -246,8 +246,15 @@ class TestFactors:
 
 class TestHome:
     def test_shows_and_revokes(self, desk: Desk) -> None:
-        desk.set(lapses=1)
         desk.browses(["/revoke", {"name": "elv-7"}], ["/revoke", {"name": "../x"}])
-        assert desk.run("page").returncode == exits.OK
+        with desk.start("page") as process:
+            try:
+                assert [one[1] for one in desk.browser["saw"][1:]] == [200, 403]
+            finally:
+                process.terminate()
         assert desk.state["revoked"] == ["elv-7"]
-        assert [one[1] for one in desk.browser["saw"][1:]] == [200, 403]
+
+    def test_ends_when_the_page_has_expired(self, desk: Desk) -> None:
+        desk.set(lapses=0)
+        desk.browses()
+        assert desk.run("page").returncode == exits.OK
